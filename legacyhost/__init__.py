@@ -1,0 +1,3 @@
+"""A host for Docker's legacy plugins, managed by systemd."""
+
+__version__ = "0.1.0"
