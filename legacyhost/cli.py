@@ -1,0 +1,198 @@
+"""The command ``legacyhost``: where everything is put together.
+
+Exit status: 0 done, 1 not done (one sentence on standard error says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from legacyhost import __version__
+from legacyhost.client import call
+from legacyhost.config import Paths
+from legacyhost.deadline import Deadline
+from legacyhost.errors import ConfigError, Failed, InvalidRequest, PluginError
+from legacyhost.names import is_name
+
+#: Seconds for fetching a host key.
+TRUST_TIMEOUT = 20.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+    except PluginError as error:
+        print(f"legacyhost: {error.message}", file=sys.stderr)
+        return 2 if isinstance(error, InvalidRequest) else 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="legacyhost",
+        description="A host for Docker's legacy plugins: SSH directories as Docker and Podman volumes.",
+        epilog="example: systemctl enable --now legacyhost@sshfs.socket, then docker volume create -d sshfs …",
+    )
+    parser.add_argument("--version", action="version", version=f"legacyhost {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = _command(
+        commands,
+        "serve",
+        "serve one plugin (what legacyhost@NAME.service runs)",
+        "legacyhost serve sshfs --socket /tmp/sshfs.sock",
+    )
+    serve.add_argument("name", metavar="NAME", help="the plugin; its configuration is /etc/legacyhost/NAME.toml")
+    serve.add_argument(
+        "--socket", type=Path, metavar="PATH", help="listen here (development; otherwise systemd's socket)"
+    )
+    serve.set_defaults(run=_serve)
+
+    ls = _command(commands, "ls", "list the volumes", "legacyhost ls --json")
+    _common(ls)
+    ls.set_defaults(run=_ls)
+
+    inspect = _command(commands, "inspect", "show one volume", "legacyhost inspect data")
+    inspect.add_argument("volume", metavar="VOLUME")
+    _common(inspect)
+    inspect.set_defaults(run=_inspect)
+
+    rpc = _command(
+        commands, "call", "call a plugin as Docker does", """legacyhost call VolumeDriver.Get '{"Name": "data"}'"""
+    )
+    rpc.add_argument("rpc", metavar="RPC")
+    rpc.add_argument("json", metavar="JSON", nargs="?", default="{}")
+    rpc.add_argument("--plugin", metavar="NAME", help="the plugin (default: the only one there is)")
+    rpc.set_defaults(run=_call)
+
+    trust = _command(
+        commands, "trust", "make the host key of an SSH server known", "legacyhost trust nas.example.org:2222"
+    )
+    trust.add_argument("host", metavar="HOST[:PORT]")
+    trust.add_argument(
+        "--fingerprint", metavar="SHA256:…", help="store the key if it has this fingerprint, without asking"
+    )
+    trust.set_defaults(run=_trust)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str, example: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=f"example: {example}"
+    )
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plugin", metavar="NAME", help="the plugin (default: the only one there is)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from legacyhost import log
+    from legacyhost.plugin import Host
+    from legacyhost.server import serve
+
+    if not is_name(options.name):
+        raise InvalidRequest(f"{options.name!r} cannot be the name of a plugin")
+    log.set_up()
+    serve(Host(options.name, Paths.from_environment()), options.socket)
+    return 0
+
+
+def _ls(options: argparse.Namespace) -> int:
+    socket = _socket(options.plugin)
+    listed = call(socket, "VolumeDriver.List", {})["Volumes"]
+    volumes = listed if isinstance(listed, list) else []
+    if options.json:
+        print(json.dumps(volumes, indent=2))
+        return 0
+    width = max([len(str(volume["Name"])) for volume in volumes] + [len("VOLUME")])
+    print(f"{'VOLUME':{width}}  MOUNTPOINT")
+    for volume in volumes:
+        print(f"{volume['Name']:{width}}  {volume['Mountpoint'] or '-'}")
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    volume = call(_socket(options.plugin), "VolumeDriver.Get", {"Name": options.volume})["Volume"]
+    if options.json or not isinstance(volume, dict):
+        print(json.dumps(volume, indent=2, ensure_ascii=False))
+        return 0
+    status = volume.pop("Status")
+    rows = {"name": volume["Name"], "created": volume["CreatedAt"], "mountpoint": volume["Mountpoint"] or "-", **status}
+    width = max(len(key) for key in rows)
+    for key, value in rows.items():
+        print(f"{key:{width}}  {value}")
+    return 0
+
+
+def _call(options: argparse.Namespace) -> int:
+    try:
+        arguments = json.loads(options.json)
+    except ValueError as error:
+        raise InvalidRequest(f"this is not JSON: {options.json}") from error
+    if not isinstance(arguments, dict):
+        raise InvalidRequest("the arguments of an RPC are a JSON object")
+    print(json.dumps(call(_socket(options.plugin), options.rpc, arguments), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _trust(options: argparse.Namespace) -> int:
+    from legacyhost.ssh import hostkeys
+    from legacyhost.ssh.remote import fetch_host_key
+
+    host, _, port_text = options.host.rpartition(":") if ":" in options.host else (options.host, "", "22")
+    if not host or not port_text.isdigit() or not 0 < int(port_text) < 65536:
+        raise InvalidRequest(f"{options.host!r} is not HOST or HOST:PORT")
+    port = int(port_text)
+    known_hosts = Paths.from_environment().known_hosts()[0]
+    key = fetch_host_key(host, port, Deadline.after(TRUST_TIMEOUT))
+    if options.fingerprint is not None:
+        if key.fingerprint != options.fingerprint:
+            raise Failed(
+                f"the host key of {options.host} is {key.short_kind} {key.fingerprint}, not {options.fingerprint};"
+                " nothing is stored"
+            )
+    elif not _is_confirmed(f"The host key of {options.host} is {key.short_kind} {key.fingerprint}.\nTrust it? [y/N] "):
+        raise Failed("nothing is stored")
+    try:
+        hostkeys.remember(known_hosts, host, port, key)
+    except OSError as error:
+        raise Failed(f"{known_hosts} cannot be written: {error.strerror}") from error
+    print(f"{options.host} is known now: {key.short_kind} {key.fingerprint} in {known_hosts}")
+    return 0
+
+
+def _is_confirmed(question: str) -> bool:
+    print(question, end="", flush=True)
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        print()
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _socket(plugin: str | None) -> Path:
+    """The socket of the plugin named, or of the only one. Raises ConfigError, InvalidRequest."""
+    paths = Paths.from_environment()
+    if plugin is None:
+        plugins = paths.plugins()
+        if not plugins:
+            raise ConfigError(f"there is no plugin: no *.toml in {paths.etc}")
+        if len(plugins) > 1:
+            raise InvalidRequest(f"there are several plugins, say which with --plugin: {', '.join(plugins)}")
+        plugin = plugins[0]
+    if not is_name(plugin):
+        raise InvalidRequest(f"{plugin!r} cannot be the name of a plugin")
+    return paths.sockets / f"{plugin}.sock"

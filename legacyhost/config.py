@@ -1,0 +1,120 @@
+"""What the administrator wrote: /etc/legacyhost/NAME.toml, and where things are on this host."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from legacyhost import log
+from legacyhost.errors import ConfigError
+from legacyhost.names import is_name
+from legacyhost.wire import printable
+
+LEVELS = {"debug": log.DEBUG, "info": log.INFO, "warning": log.WARNING, "error": log.ERROR}
+SCOPES = ("local", "global")
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The directories of this host. The variables are for development: a second host beside the installed one."""
+
+    etc: Path
+    state: Path
+    run: Path
+    sockets: Path = Path("/run/docker/plugins")
+
+    @classmethod
+    def from_environment(cls) -> Paths:
+        return cls(
+            etc=Path(os.environ.get("LEGACYHOST_ETC", "/etc/legacyhost")),
+            state=Path(os.environ.get("LEGACYHOST_STATE", "/var/lib/legacyhost")),
+            run=Path(os.environ.get("LEGACYHOST_RUN", "/run/legacyhost")),
+        )
+
+    def known_hosts(self) -> tuple[Path, ...]:
+        """Where host keys are looked up, in order."""
+        return (self.etc / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
+
+    def configuration(self, plugin: str) -> Path:
+        return self.etc / f"{plugin}.toml"
+
+    def plugins(self) -> list[str]:
+        """The names that have a configuration."""
+        return sorted(path.stem for path in self.etc.glob("*.toml") if is_name(path.stem))
+
+
+@dataclass(frozen=True)
+class VolumeConfig:
+    """The section [volume]: the kind of storage, and options for volumes that do not give them."""
+
+    driver: str
+    scope: str = "local"
+    defaults: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One plugin. A section that is None is not served, and not advertised."""
+
+    volume: VolumeConfig
+    log_level: int = log.INFO
+
+
+def load(path: Path) -> Config:
+    """Read and check a configuration. Raises ConfigError with one sentence that names the file."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no {path}; make one: cp {path.parent / 'sshfs.toml'} {path}") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    try:
+        _only(content, "", "log_level", "volume")
+        level = _text(content, "log_level", "info")
+        if level not in LEVELS:
+            raise ValueError(f"log_level has to be {' or '.join(LEVELS)}")
+        section = content.get("volume")
+        if not isinstance(section, dict):
+            raise ValueError("it has no section [volume], so there is nothing to serve")
+        return Config(_volume(section), LEVELS[level])
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _volume(section: Mapping[str, object]) -> VolumeConfig:
+    _only(section, "volume.", "driver", "scope", "defaults")
+    scope = _text(section, "scope", "local")
+    if scope not in SCOPES:
+        raise ValueError(f"volume.scope has to be {' or '.join(SCOPES)}")
+    defaults = section.get("defaults", {})
+    if not isinstance(defaults, dict):
+        raise ValueError("volume.defaults has to be a section")
+    return VolumeConfig(_text(section, "driver", "sshfs"), scope, {k: _option(k, v) for k, v in defaults.items()})
+
+
+def _option(name: str, value: object) -> str:
+    """An option's value as Docker would send it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int):
+        return str(value)
+    raise ValueError(f"volume.defaults.{printable(name)} has to be a string, a number, true or false")
+
+
+def _text(section: Mapping[str, object], key: str, default: str) -> str:
+    value = section.get(key, default)
+    if not isinstance(value, str):
+        raise ValueError(f"{key} has to be a string")
+    return value
+
+
+def _only(section: Mapping[str, object], prefix: str, *known: str) -> None:
+    for key in section:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise ValueError(f"unknown setting {prefix}{printable(key)}{hint}")

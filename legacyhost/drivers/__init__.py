@@ -1,0 +1,53 @@
+"""The kinds of storage a volume can be made of, one file each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from legacyhost.deadline import Deadline
+from legacyhost.errors import PluginError
+from legacyhost.mounts import MountCommand
+from legacyhost.state import Volume
+
+Facts = Mapping[str, str]
+
+
+class Driver(Protocol):
+    """One kind of storage. Names, holds, durability, deadlines and idempotence are none of its business.
+
+    Methods that take a deadline may use the network; the others must not.
+    """
+
+    def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
+        """The options of a new volume in the form to be recorded. Raises InvalidRequest."""
+        ...
+
+    def timeout(self, options: Mapping[str, str]) -> float:
+        """Seconds that a Create or Mount of such a volume may take."""
+        ...
+
+    def prepare(self, volume: Volume, deadline: Deadline) -> Facts:
+        """See that the volume can be used, making what is missing; what was learned is recorded. Raises PluginError."""
+        ...
+
+    def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
+        """How to mount it. Files the program needs are written to ``folder`` (root only, lost at reboot)."""
+        ...
+
+    def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
+        """Why mounting failed, for the user; None when nothing is wrong (any more)."""
+        ...
+
+    def removal(self, volume: Volume, others: list[Volume]) -> None:
+        """Whether the volume may be removed as things stand. Raises Refused."""
+        ...
+
+    def remove(self, volume: Volume, deadline: Deadline) -> None:
+        """Do to the data what the volume's options say by name; without such an option, nothing at all."""
+        ...
+
+    def describe(self, volume: Volume) -> Mapping[str, object]:
+        """What ``docker volume inspect`` shows as Status, beside state and holders. No secrets."""
+        ...

@@ -1,0 +1,232 @@
+"""A directory on an SSH host as a volume: the bytes go through sshfs over OpenSSH, paramiko does the rest.
+
+paramiko is loaded when the network is first used, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from legacyhost.deadline import Deadline
+from legacyhost.drivers import Facts
+from legacyhost.drivers import sshfs_options as table
+from legacyhost.errors import InvalidRequest, PluginError, Refused
+from legacyhost.mounts import MountCommand
+from legacyhost.ssh.target import Secret, Target, default_identity_files
+from legacyhost.state import Volume, now
+
+ASKPASS = Path(__file__).with_name("askpass.sh")
+#: AES with hardware support first (twice as fast as the default), the secure rest as fall-backs.
+CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
+#: The pair of keep-alives lets TCP bridge an interruption of up to half a minute without an error.
+SSH_DEFAULTS = {
+    "Ciphers": CIPHERS,
+    "Compression": "no",
+    "ConnectTimeout": "10",
+    "ConnectionAttempts": "1",
+    "ServerAliveInterval": "15",
+    "ServerAliveCountMax": "2",
+}
+FUSE_DEFAULTS = {"allow_other": "true", "reconnect": "true", "auto_cache": "true"}
+PLACEHOLDER = "{volume}"
+
+
+class SshfsDriver:
+    """Volumes of the kind ``sshfs``.
+
+    ``known_hosts`` are the files host keys are looked up in, in order. ``defaults`` are options for volumes that do
+    not give them, in their normal form; of these, ``sshcmd`` may contain {volume}.
+    """
+
+    def __init__(self, known_hosts: Sequence[Path], defaults: Mapping[str, str]) -> None:
+        self._known_hosts = tuple(known_hosts)
+        self._defaults = dict(defaults)
+
+    def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
+        options = table.TABLE.parse(given)
+        if "sshcmd" not in options:
+            if "sshcmd" not in self._defaults:
+                raise InvalidRequest(f"volume {name} needs the option sshcmd=[user@]host:[path], the remote directory")
+            options["sshcmd"] = self._defaults["sshcmd"].replace(PLACEHOLDER, name)
+        _, _, path = table.split_sshcmd(options["sshcmd"])
+        if self._effective(options)["on_remove"] == "purge" and posixpath.normpath(path or ".").lstrip("/") in (
+            "",
+            ".",
+        ):
+            raise InvalidRequest(
+                "on_remove=purge needs a directory of the volume's own in sshcmd, not the account's home or the root"
+            )
+        return options
+
+    def timeout(self, options: Mapping[str, str]) -> float:
+        return float(self._effective(options)["timeout"])
+
+    def prepare(self, volume: Volume, deadline: Deadline) -> Facts:
+        from legacyhost.ssh.remote import Remote
+
+        options = self._effective(volume.options)
+        target = self._target(options)
+        with Remote.connect(target, self._known_hosts, deadline) as remote:
+            remote.ensure_directory(target.path, create=options["create"] == "true")
+            space = remote.free_space(target.path)
+            facts = {
+                "host_key_kind": remote.host_key.kind,
+                "host_key_blob": remote.host_key.blob,
+                "host_key": remote.host_key.fingerprint,
+                "checked": now().isoformat(),
+            }
+        if space is not None:
+            facts["free"] = f"{space.free_bytes / 2**30:.1f} of {space.total_bytes / 2**30:.1f} GiB"
+        return facts
+
+    def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
+        options = self._effective(volume.options)
+        target = self._target(options)
+        configuration = folder / "ssh_config"
+        environment: dict[str, str] = {}
+        if target.password is not None:
+            secret = folder / "secret"
+            _write(secret, target.password.reveal() + "\n")
+            environment = {
+                "SSH_ASKPASS": str(ASKPASS),
+                "SSH_ASKPASS_REQUIRE": "force",
+                "LEGACYHOST_SECRET": str(secret),
+            }
+        known_hosts = list(self._known_hosts)
+        if target.host_key is not None:
+            from legacyhost.ssh.target import HostKey
+
+            pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
+            known_hosts = [folder / "known_hosts"]
+            _write(known_hosts[0], pinned.line(target.host, target.port) + "\n")
+        _write(configuration, _ssh_config(options, target, known_hosts))
+        return MountCommand(
+            argv=[
+                "sshfs",
+                "-f",
+                "-F",
+                str(configuration),
+                "-o",
+                ",".join(_fuse_options(options)),
+                f"{target.user}@{target.host}:{target.path}",
+                str(mountpoint),
+            ],
+            description=f"Volume {volume.name} ({target.user}@{target.host})",
+            environment=environment,
+        )
+
+    def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
+        try:
+            self.prepare(volume, deadline)
+        except PluginError as error:
+            return error
+        return None
+
+    def removal(self, volume: Volume, others: Sequence[Volume]) -> None:
+        options = self._effective(volume.options)
+        if options["on_remove"] != "purge":
+            return
+        own = self._place(volume)
+        for other in others:
+            place = self._place(other)
+            if place[:3] == own[:3] and posixpath.commonpath((own[3], place[3])) in (own[3], place[3]):
+                raise Refused(
+                    f"volume {volume.name} was created with on_remove=purge, and volume {other.name} has its data in"
+                    f" the same remote directory; remove {other.name} first if its data may be deleted"
+                )
+
+    def remove(self, volume: Volume, deadline: Deadline) -> None:
+        options = self._effective(volume.options)
+        if options["on_remove"] != "purge":
+            return
+        from legacyhost.ssh.remote import Remote
+
+        target = self._target(options)
+        with Remote.connect(target, self._known_hosts, deadline) as remote:
+            remote.purge(target.path)
+
+    def describe(self, volume: Volume) -> Mapping[str, object]:
+        described: dict[str, object] = {"remote": str(self._target(self._effective(volume.options)))}
+        if "host_key" in volume.facts:
+            described["host key"] = volume.facts["host_key"]
+        if "free" in volume.facts:
+            described["free at creation"] = volume.facts["free"]
+        return described
+
+    def _effective(self, options: Mapping[str, str]) -> dict[str, str]:
+        """The volume's own options over the configured defaults over those of the table."""
+        declared = {option.name: option.default for option in table.OWN if option.default}
+        return {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **self._defaults, **options}
+
+    def _target(self, options: Mapping[str, str]) -> Target:
+        user, host, path = table.split_sshcmd(options["sshcmd"])
+        identity = options.get("IdentityFile")
+        return Target(
+            host=host,
+            user=user,
+            path=path,
+            port=int(options["port"]),
+            identity_files=(identity,) if identity else (),
+            password=Secret(options["password"]) if "password" in options else None,
+            host_key=options.get("host_key"),
+        )
+
+    def _place(self, volume: Volume) -> tuple[str, str, str, str]:
+        options = self._effective(volume.options)
+        user, host, path = table.split_sshcmd(options["sshcmd"])
+        # A relative path is below a home that is not known here: keep it apart from absolute ones.
+        return user, host.lower(), options["port"], posixpath.normpath(path if path.startswith("/") else f"/~/{path}")
+
+
+def _fuse_options(options: Mapping[str, str]) -> list[str]:
+    """What goes behind sshfs's -o. No value can have a comma in it: the table sees to that."""
+    chosen = [name for name in table.FUSE_FLAGS if options.get(name) == "true"]
+    chosen += [f"{name}={options[name]}" for name in (*table.FUSE_VALUES, "uid", "gid", "umask") if name in options]
+    if "true" in (options.get("read_only"), options.get("ro")):
+        chosen.append("ro")
+    return chosen
+
+
+def _ssh_config(options: Mapping[str, str], target: Target, known_hosts: Sequence[Path]) -> str:
+    """A configuration of the volume's own, given with -F, so that no other file has a say."""
+    identities = target.identity_files or default_identity_files()
+    lines = ["# Made anew at each mount.", "Host *", f"Port {target.port}"]
+    lines += [f"IdentityFile {_quoted(path)}" for path in identities]
+    lines += [
+        "IdentitiesOnly yes",
+        "StrictHostKeyChecking yes",
+        "UserKnownHostsFile " + " ".join(_quoted(path) for path in known_hosts),
+        "GlobalKnownHostsFile /dev/null",
+        "UpdateHostKeys no",
+        "ControlMaster no",
+        "ControlPath none",
+        "ClearAllForwardings yes",
+        "ForwardAgent no",
+        "ForwardX11 no",
+        "PermitLocalCommand no",
+        "IdentityAgent none",
+        "EscapeChar none",
+        "NumberOfPasswordPrompts 1",
+        "BatchMode no" if target.password is not None else "BatchMode yes",
+    ]
+    lines += [
+        f"{name} {options[name]}" for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(path: object) -> str:
+    """A path for ssh_config(5), where % begins a token."""
+    return '"' + str(path).replace("%", "%%") + '"'
+
+
+def _write(path: Path, text: str) -> None:
+    """A file only root can read, there with its mode from the first moment."""
+    draft = path.with_name(path.name + ".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
+        file.write(text)
+    draft.replace(path)

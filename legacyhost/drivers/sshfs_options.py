@@ -1,0 +1,155 @@
+"""The options of an SSH directory: which there are, what they may be, and which are refused and why.
+
+Names and meaning: contract of this project for its own; sshfs(1), ssh_config(5) for the handed-on ones.
+"""
+
+from __future__ import annotations
+
+import re
+
+from legacyhost.options import Option, Options, flag, matching, number, octal, one_of
+
+_WORDS = r"[A-Za-z0-9@.,+^*?=_-]{1,1000}"
+_algorithms = matching(_WORDS, "has to be a list of algorithms as in ssh_config(5)")
+_HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\+-]{0,127}\$?", re.ASCII)
+
+
+def sshcmd(value: str) -> str:
+    """``[user@]host:[path]``, as sshfs takes it. Raises ValueError."""
+    account, colon, path = value.partition(":")
+    user, at, host = account.rpartition("@")
+    if not colon:
+        raise ValueError("has to be [user@]host:[path]; there is no ':' in it")
+    if account.startswith("[") or host.startswith("["):
+        raise ValueError("cannot have a host in brackets; use its name or an IPv4 address")
+    if not _HOST.fullmatch(host):
+        raise ValueError("has to be [user@]host:[path], the host a name or an IPv4 address")
+    if at and not _USER.fullmatch(user):
+        raise ValueError("has a user name that cannot be one")
+    if any(ord(c) < 32 or ord(c) == 127 for c in path):
+        raise ValueError("has control characters in its path")
+    return f"{user or 'root'}@{host}:{path.removeprefix('~/')}"
+
+
+def split_sshcmd(value: str) -> tuple[str, str, str]:
+    """User, host and path of a checked sshcmd."""
+    account, _, path = value.partition(":")
+    user, _, host = account.rpartition("@")
+    return user, host, path
+
+
+def _host_key_checking(value: str) -> str:
+    if value.lower() not in ("yes", "true"):
+        raise ValueError("stays on: host keys are always checked; make a host known with: legacyhost trust HOST")
+    return "yes"
+
+
+_path = matching(r"/[^\"'\\$]{1,1000}", "has to be an absolute path on this host, without quotes, '$' or '\\'")
+
+#: This project's own, and the names of the plugin people come from.
+OWN = (
+    Option("sshcmd", sshcmd, "the remote directory, [user@]host:[path]; required"),
+    Option("password", matching(r".{1,1000}", "is empty or too long"), "password of the account", is_secret=True),
+    Option("port", number(1, 65535), "port of the SSH server", "22"),
+    Option("IdentityFile", _path, "private key on this host; default: root's own keys"),
+    Option(
+        "host_key",
+        matching(r"SHA256:[A-Za-z0-9+/]{43}", "has to be a fingerprint such as ssh-keygen -l prints, SHA256:…"),
+        "the only host key accepted, SHA256:…; default: what known_hosts says",
+    ),
+    Option("create", flag, "make the remote directory if it is missing", "true"),
+    Option("on_remove", one_of("keep", "purge"), "purge: delete the remote directory's content on removal", "keep"),
+    Option("read_only", flag, "mount read-only", "false"),
+    Option("uid", number(0, 4294967294), "owner shown for every file"),
+    Option("gid", number(0, 4294967294), "group shown for every file"),
+    Option("umask", octal, "modes shown for files: the bits to take away"),
+    Option("timeout", number(1, 100), "seconds a Create or Mount may take", "30"),
+)
+
+#: sshfs's own and FUSE's, handed on with -o. A value of flag() is given by name or left out.
+FUSE_FLAGS = {
+    "allow_other": "let every user of a container in (on; false: only root)",
+    "default_permissions": "let this host's kernel check owners and modes",
+    "reconnect": "make the connection again when it is lost (on)",
+    "auto_cache": "keep what was read while size and time stay the same (on)",
+    "kernel_cache": "keep what was read whatever others write",
+    "direct_io": "read and write past the page cache",
+    "follow_symlinks": "follow symbolic links on the server",
+    "transform_symlinks": "make absolute links relative",
+    "disable_hardlink": "refuse hard links",
+    "sshfs_sync": "write synchronously",
+    "no_readahead": "read synchronously",
+    "sync_readdir": "read directories synchronously",
+    "no_check_root": "do not check the remote directory first",
+}
+FUSE_VALUES = {
+    "dir_cache": (one_of("yes", "no"), "cache directories (yes)"),
+    "dcache_max_size": (number(1, 10_000_000), "entries in the directory cache"),
+    "dcache_timeout": (number(0, 86400), "seconds for the directory cache"),
+    "dcache_stat_timeout": (number(0, 86400), "seconds for attributes"),
+    "dcache_link_timeout": (number(0, 86400), "seconds for symbolic links"),
+    "dcache_dir_timeout": (number(0, 86400), "seconds for names"),
+    "entry_timeout": (number(0, 86400), "seconds the kernel keeps names"),
+    "negative_timeout": (number(0, 86400), "seconds the kernel keeps missing names"),
+    "attr_timeout": (number(0, 86400), "seconds the kernel keeps attributes"),
+    "max_conns": (number(1, 16), "SSH connections side by side"),
+    "max_read": (number(4096, 1048576), "bytes a read may have"),
+    "workaround": (matching(r"[a-z:]{1,100}", "has to be a list as in sshfs(1)"), "workarounds, see sshfs(1)"),
+}
+#: OpenSSH's, written to a configuration file of the volume's own.
+SSH_VALUES = {
+    "AddressFamily": (one_of("any", "inet", "inet6"), "addresses to use"),
+    "BindAddress": (matching(r"[0-9A-Fa-f.:]{2,45}", "has to be an IP address"), "address to connect from"),
+    "CASignatureAlgorithms": (_algorithms, "see ssh_config(5)"),
+    "Ciphers": (_algorithms, "ciphers, the preferred first"),
+    "Compression": (one_of("yes", "no"), "compress (no)"),
+    "ConnectionAttempts": (number(1, 10), "attempts at a connection (1)"),
+    "ConnectTimeout": (number(1, 60), "seconds for a connection (10)"),
+    "HostKeyAlgorithms": (_algorithms, "see ssh_config(5)"),
+    "IPQoS": (matching(r"[a-z0-9 ]{1,40}", "is no value of ssh_config(5)"), "see ssh_config(5)"),
+    "KexAlgorithms": (_algorithms, "see ssh_config(5)"),
+    "MACs": (_algorithms, "see ssh_config(5)"),
+    "PreferredAuthentications": (_algorithms, "see ssh_config(5)"),
+    "PubkeyAcceptedAlgorithms": (_algorithms, "see ssh_config(5)"),
+    "RekeyLimit": (matching(r"[0-9A-Za-z ]{1,40}", "is no value of ssh_config(5)"), "see ssh_config(5)"),
+    "ServerAliveCountMax": (number(1, 100), "unanswered keep-alives before the connection is given up (2)"),
+    "ServerAliveInterval": (number(1, 3600), "seconds between keep-alives (15)"),
+    "StrictHostKeyChecking": (_host_key_checking, "always yes"),
+    "TCPKeepAlive": (one_of("yes", "no"), "TCP's own keep-alive (yes)"),
+}
+#: Meant something to older versions; today's sshfs stops at them.
+IGNORED = ("big_writes", "nonempty", "rw", "large_read", "noauto_cache", "exec", "suid", "dev", "noatime")
+
+_RUNS = "it can run a program or read a file on this host"
+REFUSED = {
+    **dict.fromkeys(
+        (
+            "ProxyCommand", "LocalCommand", "PermitLocalCommand", "KnownHostsCommand", "ssh_command",
+            "sftp_server", "directport", "passive", "F", "Include", "PKCS11Provider", "SecurityKeyProvider",
+            "RemoteCommand", "Match", "ControlPath", "ControlMaster", "ControlPersist", "IdentityAgent",
+            "ForwardAgent", "XAuthLocation", "uidfile", "gidfile", "modules", "fsname", "subtype",
+            "ProxyUseFdpass", "CertificateFile", "SendEnv", "SetEnv",
+        ),
+        _RUNS,
+    ),
+    "UserKnownHostsFile": "known hosts stand in /etc/legacyhost/known_hosts; add one with: legacyhost trust HOST",
+    "GlobalKnownHostsFile": "known hosts stand in /etc/legacyhost/known_hosts; add one with: legacyhost trust HOST",
+    "password_stdin": "give the password as password=",
+    "delay_connect": "a mount that is not connected would hide why it fails",
+    "User": "the user belongs into sshcmd, user@host:path",
+    "HostName": "the host belongs into sshcmd, user@host:path",
+    "allow_root": "use allow_other, which is on",
+}  # fmt: skip
+
+TABLE = Options(
+    (
+        *OWN,
+        Option("ro", flag, "the same as read_only"),
+        *(Option(name, flag, text) for name, text in FUSE_FLAGS.items()),
+        *(Option(name, check, text) for name, (check, text) in FUSE_VALUES.items()),
+        *(Option(name, check, text) for name, (check, text) in SSH_VALUES.items()),
+        *(Option(name, matching(r".{0,100}", "is too long"), "accepted, does nothing") for name in IGNORED),
+    ),
+    REFUSED,
+)

@@ -1,0 +1,69 @@
+"""What the volume side needs of the kernel and of systemd. Implementations: units.py, processes.py.
+
+The process that answers RPCs never touches a mountpoint: it reads /proc/self/mountinfo, and has everything else
+done by processes that can be given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from legacyhost.deadline import Deadline
+
+
+@dataclass(frozen=True)
+class MountCommand:
+    """A program that stays in the foreground, mounts, and unmounts on SIGTERM."""
+
+    argv: Sequence[str]
+    description: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class MountFailed(Exception):
+    """The program ended, or did not finish mounting in time; ``detail`` is what it last said, perhaps empty."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class Mounter(Protocol):
+    """Makes mounts that outlive the process asking for them."""
+
+    def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
+        """Return when the mount is in mountinfo and has answered. Raises MountFailed, and leaves nothing."""
+        ...
+
+    def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        """Return when mountinfo does not show the mount any more. Raises Failed."""
+        ...
+
+    def users(self, mountpoint: Path) -> list[int]:
+        """Process IDs in whose mount namespaces the mount is seen elsewhere than at ``mountpoint``: containers."""
+        ...
+
+    def where_to_look(self, volume: str) -> str:
+        """The command that shows what the mount's program said."""
+        ...
+
+
+class Mountpoints(Protocol):
+    """The directories volumes are mounted on, and what mountinfo says of them."""
+
+    def path(self, volume: str) -> Path: ...
+    def is_mounted(self, volume: str) -> bool: ...
+    def mounted(self) -> set[str]:
+        """The names of all volumes mounted."""
+        ...
+
+    def prepare(self, volume: str) -> None:
+        """Make the directory. Raises Failed."""
+        ...
+
+    def remove(self, volume: str) -> None:
+        """Remove the bare directory, unless something is mounted there."""
+        ...

@@ -1,0 +1,126 @@
+"""Mounts by detached processes, for machines where systemd is not PID 1 (and for development).
+
+Each mount's program runs in a session of its own, so it outlives the service. What is known of it stands in
+the runtime directory: process ID and start time, which together name a process for good (proc_pid_stat(5)).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from legacyhost.deadline import Deadline
+from legacyhost.errors import Failed
+from legacyhost.mounts import MountCommand, MountFailed, mountinfo
+from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, device_of, run, users_in, wait_until_gone
+
+PATIENCE = 10.0
+
+
+class ProcessMounter:
+    """Mounts of one plugin; ``directory`` is its runtime directory, with a folder per volume."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def where_to_look(self, volume: str) -> str:
+        return f"cat {self._log(volume)}"
+
+    def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
+        prepared = run([SHELL, str(SCRIPT), "prepare", str(self._directory)], deadline.left())
+        if prepared.returncode != 0:
+            raise MountFailed(prepared.stderr.strip())
+        folder = self._directory / "volumes" / volume
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._log(volume).open("wb") as output:
+            process = subprocess.Popen(
+                list(command.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**ENVIRONMENT, **command.environment},
+                cwd="/",
+                start_new_session=True,
+            )
+        (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
+        awaited = self._await(process, mountpoint, deadline)
+        if awaited.returncode == 0 and process.poll() is None:
+            return
+        _signal(process.pid, signal.SIGKILL)
+        process.wait()
+        self._detach(mountpoint)
+        lines = self._log(volume).read_text(errors="replace").strip().splitlines()
+        raise MountFailed(lines[-1] if lines else "")
+
+    def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            process = self._process(volume)
+            if process is not None:
+                _signal(process, number)
+            if process is None or number is signal.SIGKILL:
+                self._detach(mountpoint)
+            if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+                return
+        raise Failed(f"volume {volume} cannot be unmounted from {mountpoint}: it stays mounted")
+
+    def users(self, mountpoint: Path) -> list[int]:
+        device = device_of(mountpoint)
+        if device is None:
+            return []
+        lines = []
+        for path in Path("/proc").glob("[0-9]*/mountinfo"):
+            try:
+                lines += [f"{path}:{line}" for line in path.read_text(errors="surrogateescape").splitlines()]
+            except OSError:
+                continue  # the process has ended meanwhile
+        return users_in("\n".join(lines), device, mountpoint)
+
+    def _await(
+        self, process: subprocess.Popen[bytes], mountpoint: Path, deadline: Deadline
+    ) -> subprocess.CompletedProcess[str]:
+        main = {"MAINPID": str(process.pid)}
+        argv = [SHELL, str(SCRIPT), "await", mountinfo.escape(mountpoint)]
+        # A process that has ended stays until it is waited for, and the script would take it for alive.
+        waiter = subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**ENVIRONMENT, **main})
+        while waiter.poll() is None and process.poll() is None and not deadline.is_over():
+            time.sleep(0.005)
+        if waiter.poll() is None:
+            # Its stat may hang on the mount: killing the program frees it.
+            _signal(process.pid, signal.SIGKILL)
+            self._detach(mountpoint)
+            waiter.kill()
+        return subprocess.CompletedProcess(argv, waiter.wait(), "", "")
+
+    def _detach(self, mountpoint: Path) -> None:
+        if device_of(mountpoint) is not None:
+            run(["umount", "--lazy", "--", str(mountpoint)], PATIENCE)
+
+    def _log(self, volume: str) -> Path:
+        return self._directory / "volumes" / volume / "output"
+
+    def _process(self, volume: str) -> int | None:
+        """The process ID of the volume's program, if it is still that process."""
+        try:
+            pid, start = (self._directory / "volumes" / volume / "process").read_text().split()
+        except (OSError, ValueError):
+            return None
+        return int(pid) if _start_time(int(pid)) == start else None
+
+
+def _start_time(pid: int) -> str:
+    """Clock ticks between boot and the start of the process; empty when there is none or it is a zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return  # it has ended by itself

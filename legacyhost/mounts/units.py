@@ -1,0 +1,142 @@
+"""Mounts in systemd units of their own: they survive whatever happens to the service.
+
+systemd (PID 1) starts the mount's program in the host's own mount namespace, so the service may be sandboxed
+and the mount is still seen by the container engines. Source of the facts: systemd.exec(5), systemd-run(1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+from legacyhost.deadline import Deadline
+from legacyhost.errors import Failed
+from legacyhost.mounts import MountCommand, MountFailed, mountinfo
+from legacyhost.mounts.tools import SCRIPT, SHELL, device_of, run, users_in, wait_until_gone
+
+#: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX).
+NAME_LIMIT = 255
+#: Seconds that the mount's program gets to end by itself before it is killed.
+PATIENCE = 10.0
+SUFFIX = ".service"
+
+
+def is_systemd_running() -> bool:
+    """Whether systemd is PID 1 (sd_booted(3))."""
+    return Path("/run/systemd/system").is_dir()
+
+
+class UnitMounter:
+    """Mounts of one plugin, each a transient service ``legacyhost:PLUGIN:VOLUME.service``."""
+
+    def __init__(self, plugin: str, directory: Path) -> None:
+        self._plugin = plugin
+        self._directory = directory
+
+    def unit(self, volume: str) -> str:
+        """The unit's name; ":" is in no plugin's and no volume's name, so no two can meet."""
+        name = f"legacyhost:{self._plugin}:{volume}"
+        if len(name) + len(SUFFIX) > NAME_LIMIT:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            name = f"{name[: NAME_LIMIT - len(SUFFIX) - 17]}:{digest}"
+        return name + SUFFIX
+
+    def where_to_look(self, volume: str) -> str:
+        return f"journalctl -u {self.unit(volume)}"
+
+    def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
+        unit = self.unit(volume)
+        begin = time.time()
+        while True:
+            ran = run(self._start(unit, mountpoint, command, deadline), deadline.left() + PATIENCE)
+            if ran.returncode == 0:
+                return
+            # The unit of the mount before this one may need a moment to end.
+            if "already" not in ran.stderr or deadline.is_over():
+                break
+            time.sleep(0.05)
+        raise MountFailed(_last_words(unit, begin) or ran.stderr.strip())
+
+    def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        unit = self.unit(volume)
+        # Signals, not a stop job: a job would wait for docker's own stop job, which waits for this unmount.
+        run(["systemctl", "kill", "--kill-who=main", "--signal=SIGTERM", unit], deadline.left())
+        if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+            return
+        run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", unit], deadline.left())
+        if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+            return
+        # No unit holds it (made by hand, or the unit is lost): detach it where the engines see it.
+        detach = ["umount", "--lazy", "--", str(mountpoint)]
+        ran = run(["systemd-run", "--quiet", "--collect", "--wait", *detach], deadline.left())
+        if not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+            raise Failed(
+                f"volume {volume} cannot be unmounted from {mountpoint}: {ran.stderr.strip() or 'it stays mounted'};"
+                f" see {self.where_to_look(volume)}"
+            )
+
+    def users(self, mountpoint: Path) -> list[int]:
+        device = device_of(mountpoint)
+        if device is None:
+            return []
+        search = ["sh", "-c", 'grep -s -F -e "$1" /proc/[0-9]*/mountinfo', "sh", f" {device} "]
+        found = run(["systemd-run", "--quiet", "--collect", "--wait", "--pipe", *search], PATIENCE)
+        return users_in(found.stdout, device, mountpoint)
+
+    def _start(self, unit: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:
+        escaped = mountinfo.escape(mountpoint)
+        seconds = max(1, round(deadline.left()))
+        properties = [
+            f"Description={command.description}",
+            # The order of boot and shutdown goes through the target; never directly to docker.service.
+            "Before=legacyhost.target",
+            "Wants=legacyhost.target",
+            # The connection is still there while this is stopped.
+            "After=network.target network-online.target",
+            "Type=exec",
+            f"ExecStartPre={SHELL} {SCRIPT} prepare {_quote(self._directory)}",
+            f"ExecStartPost={SHELL} {SCRIPT} await {_quote(escaped)}",
+            # What a killed program leaves behind is a mount on which everything fails: detach it.
+            f"ExecStopPost=-/bin/umount --lazy --quiet -- {_quote(mountpoint)}",
+            f"TimeoutStartSec={seconds}",
+            "TimeoutStopSec=10",
+            "UMask=0077",
+            # Whoever holds the volume should not lose it for want of memory elsewhere.
+            "OOMScoreAdjust=-500",
+            # The sandbox, as far as it needs no mount namespace: a mount made in one is not seen outside.
+            "NoNewPrivileges=yes",
+            "CapabilityBoundingSet=CAP_SYS_ADMIN CAP_DAC_READ_SEARCH",
+            "LockPersonality=yes",
+            "RestrictRealtime=yes",
+            "RestrictSUIDSGID=yes",
+            "MemoryDenyWriteExecute=yes",
+            "RestrictNamespaces=yes",
+            "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK",
+            "SystemCallArchitectures=native",
+        ]
+        return [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={unit}",
+            *(f"--property={entry}" for entry in properties),
+            *(f"--setenv={key}={value}" for key, value in command.environment.items()),
+            "--",
+            *(word.replace("$", "$$") for word in command.argv),
+        ]
+
+
+def _last_words(unit: str, since: float) -> str:
+    """The last line the unit's program wrote, for a failure nothing else explains."""
+    ran = run(
+        ["journalctl", "--quiet", "--output=cat", "--lines=1", f"--since=@{since:.0f}", f"_SYSTEMD_UNIT={unit}"],
+        PATIENCE,
+    )
+    return ran.stdout.strip()
+
+
+def _quote(value: object) -> str:
+    """One word for a command line in a unit file (systemd.service(5), COMMAND LINES)."""
+    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    return f'"{text}"'

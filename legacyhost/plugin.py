@@ -1,0 +1,126 @@
+"""One plugin put together from its configuration, kept up while the configuration or the state is mended."""
+
+from __future__ import annotations
+
+import threading
+
+from legacyhost import config as configuration
+from legacyhost import log
+from legacyhost.config import Config, Paths, VolumeConfig
+from legacyhost.drivers import Driver
+from legacyhost.drivers.sshfs import PLACEHOLDER, SshfsDriver
+from legacyhost.drivers.sshfs_options import TABLE
+from legacyhost.errors import ConfigError, InvalidRequest, PluginError, StateError
+from legacyhost.holds import Holds
+from legacyhost.mounts import Mounter
+from legacyhost.mounts.mountpoints import HostMountpoints
+from legacyhost.mounts.processes import ProcessMounter
+from legacyhost.mounts.units import UnitMounter, is_systemd_running
+from legacyhost.rpc import Plugin
+from legacyhost.state import State
+from legacyhost.surfaces import volume as volume_surface
+from legacyhost.volumes import Volumes
+from legacyhost.web import Callee, NotServingPlugin
+
+#: Seconds between two attempts to open what could not be opened.
+RETRY = 5.0
+
+
+class Host:
+    """Keeps one plugin served: what answers now is ``current``, what systemd should show is ``status``."""
+
+    def __init__(self, name: str, paths: Paths) -> None:
+        self._name = name
+        self._paths = paths
+        self._volumes: Volumes | None = None
+        self.current: Callee = NotServingPlugin(name, "it is starting")
+        self.status = "starting"
+
+    def start(self) -> None:
+        """Build the plugin; if that fails, say why and go on trying."""
+        if not self._try():
+            threading.Thread(target=self._retry, name="retry", daemon=True).start()
+
+    def reload(self) -> None:
+        """Take over a changed configuration, or keep the old one and say why."""
+        if self._volumes is None:
+            return  # not serving yet: the next attempt reads the configuration anyway
+        try:
+            config = self._configuration()
+            self._volumes.reconfigure(build_driver(config.volume, self._paths), config.volume.scope)
+        except PluginError as error:
+            self.status = f"serving {self._name} with the old configuration: {error.message}"
+            log.event(log.ERROR, f"the configuration is not taken over: {error.message}")
+        else:
+            log.set_level(config.log_level)
+            self.status = _serving(config)
+            log.event(log.INFO, f"the configuration {self._paths.configuration(self._name)} is taken over")
+
+    def _configuration(self) -> Config:
+        return configuration.load(self._paths.configuration(self._name))
+
+    def _try(self) -> bool:
+        try:
+            config = self._configuration()
+            volumes = build_volumes(self._name, config.volume, self._paths)
+        except (PluginError, OSError) as error:
+            reason = error.message if isinstance(error, PluginError) else f"{error.filename}: {error.strerror}"
+            if self.status != f"not serving: {reason}":
+                log.event(log.ERROR, f"plugin {self._name} is not serving: {reason}")
+            self.status = f"not serving: {reason}"
+            self.current = NotServingPlugin(self._name, reason)
+            return False
+        log.set_level(config.log_level)
+        self._volumes = volumes
+        self.current = Plugin(self._name, [(volume_surface.SURFACE, volumes)])
+        self.status = _serving(config)
+        log.event(log.INFO, f"plugin {self._name} is serving")
+        threading.Thread(target=volumes.converge, name="converge", daemon=True).start()
+        return True
+
+    def _retry(self) -> None:
+        pause = threading.Event()
+        while not self._try():
+            pause.wait(RETRY)
+
+
+def build_driver(section: VolumeConfig, paths: Paths) -> Driver:
+    """The kind of storage the configuration names. Raises ConfigError."""
+    if section.driver != "sshfs":
+        raise ConfigError(f"there is no driver {section.driver!r}; there is: sshfs")
+    try:
+        defaults = TABLE.parse(section.defaults)
+    except InvalidRequest as error:
+        raise ConfigError(f"volume.defaults: {error.message}") from error
+    if "sshcmd" in defaults and PLACEHOLDER not in defaults["sshcmd"].partition(":")[2]:
+        raise ConfigError(
+            f"volume.defaults.sshcmd needs {PLACEHOLDER} in its path: without it all volumes would be one directory"
+        )
+    return SshfsDriver(paths.known_hosts(), defaults)
+
+
+def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
+    """The volume side of a plugin. Raises ConfigError, StateError, OSError."""
+    driver = build_driver(section, paths)
+    state = paths.state / name
+    runtime = paths.run / name
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"the directory {state} cannot be made: {error.strerror}") from error
+    mountpoints = HostMountpoints(runtime)
+    mountpoints.set_up()
+    mounter: Mounter = UnitMounter(name, runtime) if is_systemd_running() else ProcessMounter(runtime)
+    return Volumes(
+        driver=driver,
+        state=State(state),
+        holds=Holds(runtime / "volumes"),
+        mountpoints=mountpoints,
+        mounter=mounter,
+        runtime=runtime,
+        scope=section.scope,
+    )
+
+
+def _serving(config: Config) -> str:
+    return f"serving volumes, driver {config.volume.driver}, scope {config.volume.scope}"

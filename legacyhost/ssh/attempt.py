@@ -1,0 +1,79 @@
+"""How to leave work that may hang: it runs in a thread of its own, which is abandoned at the deadline."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+from legacyhost.deadline import Deadline
+
+
+class Closable(Protocol):
+    def close(self) -> None: ...
+
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Closable)
+
+
+class Late(Exception):
+    """The deadline came first; everything held is closed."""
+
+
+class Attempt:
+    """Work under one deadline, what it holds open, and ``stage``: what is being waited for, for messages.
+
+    No call into the resolver, the kernel or paramiko is trusted to come back. Closing what is held makes the
+    abandoned thread end by itself, except one inside the resolver, which ends when that gives up.
+    """
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.stage = ""
+        self._lock = threading.Lock()
+        self._held: list[Closable] = []
+        self._is_closed = False
+
+    def run(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns or raises; raises Late at the deadline, having closed all that is held."""
+        results: list[T] = []
+        errors: list[BaseException] = []
+
+        def body() -> None:
+            try:
+                results.append(work())
+            except BaseException as error:  # noqa: BLE001 handed to the caller, who is the one to judge it
+                errors.append(error)
+
+        if self.deadline.is_over():
+            self.close()
+            raise Late
+        thread = threading.Thread(target=body, name="legacyhost-ssh", daemon=True)
+        thread.start()
+        thread.join(self.deadline.left())
+        if thread.is_alive():
+            self.close()
+            raise Late
+        if errors:
+            raise errors.pop()
+        return results.pop()
+
+    def hold(self, resource: C) -> C:
+        """Have ``resource`` closed with the attempt; raises Late where the attempt is over already."""
+        with self._lock:
+            if not self._is_closed:
+                self._held.append(resource)
+                return resource
+        resource.close()
+        raise Late
+
+    def close(self) -> None:
+        """Close everything held, newest first. Never raises, never waits for the network."""
+        with self._lock:
+            self._is_closed = True
+            held, self._held = self._held, []
+        for resource in reversed(held):
+            with suppress(OSError):
+                resource.close()

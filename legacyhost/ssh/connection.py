@@ -1,0 +1,225 @@
+"""The way to an SSH server up to its host key: name, TCP, greeting, key exchange; nobody is trusted yet."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import re
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import paramiko
+
+from legacyhost.errors import Failed
+from legacyhost.ssh.attempt import Attempt, Late
+from legacyhost.ssh.target import HostKey
+from legacyhost.ssh.wording import clean, place, reason
+
+# paramiko logs tracebacks with text of the server's in them; what matters is in the sentences made here.
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+
+# What OpenSSH's own client does not offer by default either (ssh_config(5) of 9.2): what passes here must also
+# pass sshfs later. paramiko 2.12 still has all of these; names it does not know are ignored. CBC ciphers also
+# because of CVE-2023-48795, against which 2.12 has no strict key exchange.
+_OUT_OF_DATE = {
+    "ciphers": ("aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"),
+    "macs": ("hmac-md5", "hmac-sha1-96", "hmac-md5-96"),
+    "keys": ("ssh-rsa", "ssh-dss"),
+    "pubkeys": ("ssh-rsa", "ssh-dss"),
+    "kex": (
+        "diffie-hellman-group-exchange-sha1",
+        "diffie-hellman-group14-sha1",
+        "diffie-hellman-group1-sha1",
+    ),
+}
+
+# The kinds of host key that can be negotiated, in the order of preference, and their signature algorithms.
+_ALGORITHMS = {
+    "ssh-ed25519": ("ssh-ed25519",),
+    "ecdsa-sha2-nistp256": ("ecdsa-sha2-nistp256",),
+    "ecdsa-sha2-nistp384": ("ecdsa-sha2-nistp384",),
+    "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
+    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
+}
+KINDS = tuple(_ALGORITHMS)
+
+_LONGEST_TCP_CONNECT = 10.0
+_LONGEST_GREETING = 8 * 1024
+_LONGEST_KEY_EXCHANGE = 512 * 1024
+_MARGIN = 60.0  # paramiko's own time-outs, on top of the time left: the deadline is to come first
+
+
+class NoSuchKind(Exception):
+    """The server has no host key of the kinds asked for."""
+
+
+class Wire:
+    """The socket as paramiko sees it: bounds what a server may send before it is trusted, keeps how it began.
+
+    paramiko itself reads a greeting line of any length and packets of any size.
+    """
+
+    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
+        self.head = b""
+        self.is_greeted = False
+        self.is_flooded = False
+        self.is_ended = False
+        self._closed = False  # looked at by paramiko.Transport.stop_thread
+        self._sock = sock
+        self._attempt = attempt
+        self._allowed: int | None = _LONGEST_KEY_EXCHANGE
+
+    def recv(self, count: int) -> bytes:
+        data = self._sock.recv(count)
+        if self._allowed is None:
+            return data
+        self._allowed -= len(data)
+        self._look_for_greeting(data)
+        is_no_greeting = not self.is_greeted and len(self.head) > _LONGEST_GREETING
+        if self._allowed < 0 or is_no_greeting:
+            self.is_flooded = True
+            return b""
+        self.is_ended = not data
+        return data
+
+    def trust(self) -> None:
+        """The host key is accepted: no bound any more."""
+        self._allowed = None
+
+    def send(self, data: bytes) -> int:
+        return self._sock.send(data)
+
+    def settimeout(self, seconds: float | None) -> None:
+        self._sock.settimeout(seconds)
+
+    def close(self) -> None:
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in recv
+        self._sock.close()
+
+    def _look_for_greeting(self, data: bytes) -> None:
+        if self.is_greeted:
+            return
+        self.head += data
+        if re.search(rb"(?m)^SSH-[^\n]*\n", self.head):
+            self.is_greeted = True
+            self._attempt.stage = "the key exchange"
+
+
+class Connection:
+    """An encrypted connection to a server that has proven to have ``key``; whether that is right is not known."""
+
+    def __init__(self, wire: Wire, transport: Any, key: HostKey) -> None:
+        self.wire = wire
+        self.transport = transport
+        self.key = key
+
+    def close(self) -> None:
+        """Close at once, without waiting for the network, and see paramiko's thread end."""
+        _close(self.transport, self.wire)
+        if self.transport.is_alive():
+            self.transport.join(1.0)
+
+
+def exchange_keys(host: str, port: int, attempt: Attempt, kinds: Sequence[str] = KINDS) -> Connection:
+    """Connect and exchange keys, accepting host keys of these kinds only, the first preferred.
+
+    Runs inside ``attempt``. Raises Failed, and NoSuchKind where the server has no key of these kinds.
+    """
+    wire = attempt.hold(Wire(_connect(host, port, attempt), attempt))
+    attempt.stage = "the greeting of an SSH server"
+    transport = paramiko.Transport(wire, disabled_algorithms=_OUT_OF_DATE)
+    transport.get_security_options().key_types = [name for kind in kinds for name in _ALGORITHMS[kind]]
+    patience = attempt.deadline.left() + _MARGIN
+    transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = patience
+    try:
+        transport.start_client()
+        found = transport.get_remote_server_key()
+    except Exception as error:
+        # Not only SSHException: whatever a server's nonsense provokes in paramiko's parser comes through here.
+        _close(transport, wire)
+        if "host key" in str(error) and isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+            raise NoSuchKind from error
+        raise Failed(_why_no_keys(place(host, port), wire, error)) from error
+    return attempt.hold(Connection(wire, transport, HostKey(found.get_name(), found.get_base64())))
+
+
+def _close(transport: Any, wire: Wire) -> None:
+    wire.close()
+    transport.close()
+
+
+def _why_no_keys(where: str, wire: Wire, error: Exception) -> str:
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        detail = re.search(r"no acceptable ([a-z ]+)", str(error))
+        what = detail[1] if detail else "protocol version"
+        return f"{where} and this host have no {what} in common; its SSH server is too old or restricted too far"
+    if wire.is_greeted:
+        if wire.is_flooded:
+            return f"the key exchange with {where} failed: it sent far more than one takes"
+        how = "closed the connection" if wire.is_ended or _is_hang_up(error) else "sent something that is not SSH"
+        return f"the key exchange with {where} failed: it {how}"
+    if not wire.head:
+        return (
+            f"{where} closed the connection without a word: no SSH server, one that is overloaded, "
+            "or one that refuses this host's address"
+        )
+    first = clean(wire.head.lstrip(), limit=60)
+    return f'{where} is not an SSH server, or does not want to be one now: it says "{first}"'
+
+
+def _is_hang_up(error: Exception) -> bool:
+    return isinstance(error, EOFError | ConnectionError)
+
+
+def _connect(host: str, port: int, attempt: Attempt) -> socket.socket:
+    """A TCP connection to the first address of ``host`` that takes it. Raises Failed."""
+    attempt.stage = "the look-up of its name"
+    addresses = _addresses(host, port)
+    attempt.stage = "the TCP connection"
+    errors: list[tuple[OSError, float]] = []
+    for number, (family, address) in enumerate(addresses):
+        share = attempt.deadline.left() / (len(addresses) - number)
+        seconds = max(min(_LONGEST_TCP_CONNECT, share), 0.001)
+        sock = attempt.hold(socket.socket(family, socket.SOCK_STREAM))
+        sock.settimeout(seconds)
+        try:
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError as error:
+            sock.close()
+            errors.append((error, seconds))
+        else:
+            return sock
+    if attempt.deadline.is_over():
+        raise Late
+    raise Failed(_why_no_connection(place(host, port), errors))
+
+
+def _addresses(host: str, port: int) -> list[tuple[socket.AddressFamily, Any]]:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise Failed(f"the name {clean(host)} cannot be looked up now: no name server answers") from error
+        raise Failed(f"there is no host of the name {clean(host)}: check the spelling and DNS") from error
+    except (ValueError, OverflowError) as error:  # UnicodeError of IDNA, a NUL, a port beyond a C long
+        raise Failed(f"{clean(host)} is no name a host can have") from error
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _why_no_connection(where: str, errors: list[tuple[OSError, float]]) -> str:
+    """The most telling of the errors of a host's addresses: one that is not about a missing route."""
+    routing = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EADDRNOTAVAIL)
+    telling = [pair for pair in errors if pair[0].errno not in routing]
+    error, seconds = (telling or errors)[0]
+    if isinstance(error, ConnectionRefusedError):
+        return f"{where} refused the connection: is an SSH server running there, on that port?"
+    if isinstance(error, TimeoutError):
+        return f"{where} did not answer within {seconds:.3g} s: is it up, and not behind a firewall?"
+    if error.errno in routing:
+        return f"{where} cannot be reached: there is no route to it from here"
+    return f"{where} cannot be reached: {reason(error)}"

@@ -1,0 +1,131 @@
+"""Directories on a server: there and usable, made if asked, how much room; never deletes anything."""
+
+from __future__ import annotations
+
+import posixpath
+import stat
+from dataclasses import dataclass
+
+from legacyhost.errors import Failed, InvalidRequest
+from legacyhost.ssh.sftp import FileSystem, Sftp, is_forbidden, is_missing
+from legacyhost.ssh.wording import clean, reason
+
+
+@dataclass(frozen=True)
+class Space:
+    """Room on a file system as an unprivileged user has it, in bytes."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+class Directories:
+    """The directories of one account on one server; ``where`` and ``user`` are for the messages."""
+
+    def __init__(self, sftp: Sftp, where: str, user: str) -> None:
+        self._sftp = sftp
+        self._where = where
+        self._user = user
+
+    def ensure(self, path: str, *, create: bool) -> None:
+        """See that ``path`` is a directory, making it and its missing parents if ``create``. Raises Failed."""
+        if self._is_directory(path):
+            return
+        if not create:
+            hint = " (~ is taken literally; paths begin in the home directory)" if path.startswith("~") else ""
+            raise Failed(f"{self._where} has no directory {clean(path)}{hint}: make it there, or give create=true")
+        missing = [path.rstrip("/")]
+        while not self._is_directory(parent := posixpath.dirname(missing[-1])):
+            missing.append(parent.rstrip("/"))
+        for directory in reversed(missing):
+            self._make(directory)
+
+    def space(self, path: str) -> Space | None:
+        """Room below ``path``; None where the server cannot tell. Raises Failed."""
+        try:
+            found = self._sftp.file_system(octets(path))
+        except OSError as error:
+            raise self._failed("look at", path, error) from error
+        return None if found is None else Space(found.total_bytes, found.free_bytes)
+
+    def is_writable(self, path: str, probe: str) -> bool:
+        """Whether an entry can be made in ``path``: makes the directory ``probe`` there and removes it again."""
+        entry = octets(posixpath.join(path, probe))
+        try:
+            self._sftp.mkdir(entry)
+        except OSError as error:
+            if is_missing(error):
+                raise self._failed("write to", path, error) from error
+            return False
+        self._sftp.rmdir(entry)
+        return True
+
+    def _is_directory(self, path: str) -> bool:
+        """False if there is nothing. Raises Failed if there is something else, or if it cannot be told."""
+        try:
+            mode = self._sftp.stat(octets(path))
+        except OSError as error:
+            if not is_missing(error):
+                raise self._failed("look at", path, error) from error
+            if self._is_dangling_link(path):
+                raise Failed(f"{clean(path)} on {self._where} is a symbolic link that leads nowhere") from error
+            if posixpath.dirname(path) == path or not path:
+                raise self._failed("look at", path, error) from error
+            return False
+        if mode is not None and not stat.S_ISDIR(mode):
+            raise Failed(f"{clean(path)} on {self._where} is not a directory")
+        return True
+
+    def _is_dangling_link(self, path: str) -> bool:
+        try:
+            mode = self._sftp.lstat(octets(path.rstrip("/")))
+        except OSError:
+            return False
+        return mode is not None and stat.S_ISLNK(mode)
+
+    def _make(self, path: str) -> None:
+        try:
+            self._sftp.mkdir(octets(path))
+        except OSError as error:
+            if is_forbidden(error):
+                parent = posixpath.dirname(path) or "the home directory"
+                raise Failed(
+                    f"{self._user} may not make {clean(path)} on {self._where}: "
+                    f"no permission to write in {clean(parent)}"
+                ) from error
+            # SSH_FX_FAILURE says nothing: somebody else may have made it meanwhile, or the disk be full.
+            if self._is_directory(path):
+                return
+            full = self._why_no_room(posixpath.dirname(path))
+            if full:
+                raise Failed(f"cannot make {clean(path)} on {self._where}: {full}") from error
+            raise self._failed("make", path, error) from error
+
+    def _why_no_room(self, parent: str) -> str:
+        try:
+            found: FileSystem | None = self._sftp.file_system(octets(parent))
+        except OSError:
+            return ""
+        if found is None:
+            return ""
+        if found.is_read_only:
+            return "the file system there is read-only"
+        if found.free_bytes == 0 or not found.has_free_inodes:
+            return "no space left there"
+        return ""
+
+    def _failed(self, doing: str, path: str, error: OSError) -> Failed:
+        shown = clean(path) or "the home directory"
+        if is_missing(error):
+            return Failed(f"cannot {doing} {shown} on {self._where}: it does not exist")
+        if is_forbidden(error):
+            return Failed(f"{self._user} may not {doing} {shown} on {self._where}: permission denied")
+        return Failed(f"cannot {doing} {shown} on {self._where}: {reason(error)}")
+
+
+def octets(path: str) -> bytes:
+    """A path as it goes to the server; ``""`` is the directory a session begins in, the home directory."""
+    try:
+        return path.encode() or b"."
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(f'"{clean(path)}" is no path: it has half a character in it') from error

@@ -1,0 +1,171 @@
+"""An authenticated session on a remote account, and all that may be asked of it; loads paramiko: import it lazily."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import paramiko
+
+from legacyhost.deadline import Deadline
+from legacyhost.errors import Failed, InvalidRequest, PluginError
+from legacyhost.ssh import identities, login, trust
+from legacyhost.ssh import purge as purging
+from legacyhost.ssh.attempt import Attempt, Late
+from legacyhost.ssh.connection import KINDS, Connection, NoSuchKind, exchange_keys
+from legacyhost.ssh.directories import Directories, Space
+from legacyhost.ssh.sftp import Nonsense, Sftp
+from legacyhost.ssh.target import HostKey, Target
+from legacyhost.ssh.wording import clean, place
+
+__all__ = ["HostKey", "Remote", "Space", "fetch_host_key"]
+
+T = TypeVar("T")
+
+
+class Remote:
+    """An SFTP session, to be closed; every call ends by the deadline the session was opened with.
+
+    ``host_key`` is the key that was accepted. Every method raises Failed (InvalidRequest where the value itself
+    can never do) with one sentence for the person who typed ``docker``. Not for use by two threads at once.
+    """
+
+    def __init__(self, target: Target, attempt: Attempt, connection: Connection, sftp: Sftp) -> None:
+        self.host_key = connection.key
+        self._target = target
+        self._attempt = attempt
+        self._attempt.stage = "an SFTP request"
+        self._sftp = sftp
+        self._directories = Directories(sftp, place(target.host, target.port), clean(target.user))
+
+    @classmethod
+    def connect(cls, target: Target, known_hosts: Sequence[Path], deadline: Deadline) -> Remote:
+        """Connect, check the host key, log in and start SFTP. ``known_hosts`` is read, never written."""
+        attempt = Attempt(deadline)
+
+        def work() -> Remote:
+            credentials = identities.credentials_of(target)
+            connection = trust.connect_to_trusted(target, known_hosts, attempt)
+            attempt.stage = "the login"
+            login.log_in(connection.transport, target, credentials)
+            attempt.stage = "the start of SFTP"
+            return cls(target, attempt, connection, _start_sftp(connection, target))
+
+        try:
+            return _bounded(attempt, target.host, target.port, work)
+        except PluginError:
+            attempt.close()
+            raise
+
+    def ensure_directory(self, path: str, *, create: bool) -> None:
+        """See that ``path`` (``""``: home) is a directory; with ``create`` make it and its missing parents."""
+        self._do(lambda: self._directories.ensure(path, create=create))
+
+    def free_space(self, path: str) -> Space | None:
+        """Room below ``path`` as an unprivileged user has it; None where the server has no statvfs."""
+        return self._do(lambda: self._directories.space(path))
+
+    def is_writable(self, path: str) -> bool:
+        """Whether entries can be made in ``path``, by making an empty directory there and removing it again."""
+        probe = f".legacyhost-{secrets.token_hex(8)}"
+        return self._do(lambda: self._directories.is_writable(path, probe))
+
+    def purge(self, path: str) -> int:
+        """Delete the content of a directory, not itself; returns how many entries. 0 if it does not exist.
+
+        Refuses the home directory, what contains it, and links. Links inside are deleted, never followed.
+        At any failure, the deadline too, the sentence says how many were deleted; a repeat continues.
+        """
+        tally = purging.Tally()
+        where = place(self._target.host, self._target.port)
+        try:
+            self._do(lambda: purging.purge(self._sftp, path, where, tally))
+        except Failed as error:
+            if isinstance(error.__cause__, Late):
+                raise Failed(
+                    f"purge of {clean(path)} on {where} was not finished within "
+                    f"{self._attempt.deadline.seconds:.3g} s: {tally} deleted, the rest remains; "
+                    "the same again continues"
+                ) from error
+            raise Failed(f"{error.message}; purge stopped there: {tally} deleted, the rest remains") from error
+        return tally.deleted
+
+    def close(self) -> None:
+        """End the session; does not wait for the network."""
+        self._attempt.close()
+
+    def __enter__(self) -> Remote:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _do(self, work: Callable[[], T]) -> T:
+        return _bounded(self._attempt, self._target.host, self._target.port, work)
+
+
+def fetch_host_key(host: str, port: int, deadline: Deadline, kind: str | None = None) -> HostKey:
+    """The host key a server shows, as of now proven by nobody; for ``legacyhost trust``. No login.
+
+    ``kind`` (``ssh-ed25519``, ``ssh-rsa``, …) asks for that kind; None for the one preferred. Raises Failed.
+    """
+    if kind is not None and kind not in KINDS:
+        raise InvalidRequest(f"{clean(kind, 40)} is no kind of host key; it is one of {', '.join(KINDS)}")
+    attempt = Attempt(deadline)
+
+    def work() -> HostKey:
+        try:
+            return exchange_keys(host, port, attempt, KINDS if kind is None else [kind]).key
+        except NoSuchKind as error:
+            raise Failed(f"{place(host, port)} has no host key of the kind {kind or 'in use today'}") from error
+
+    try:
+        return _bounded(attempt, host, port, work)
+    finally:
+        attempt.close()
+
+
+def _bounded(attempt: Attempt, host: str, port: int, work: Callable[[], T]) -> T:
+    """``work`` by the attempt's deadline, every error a sentence."""
+    where = place(host, port)
+    try:
+        return attempt.run(work)
+    except PluginError:
+        raise
+    except Late as error:
+        seconds = f"{attempt.deadline.seconds:.3g} s"
+        raise Failed(f"{where} did not answer within {seconds} (waiting for {attempt.stage})") from error
+    except Nonsense as error:
+        raise Failed(f"{where} does not speak SFTP properly: {error}") from error
+    except (EOFError, OSError) as error:
+        raise Failed(f"{where} closed the connection during {attempt.stage}") from error
+    except Exception as error:
+        # Whatever a server's nonsense provokes in paramiko's parsers: SSHException, struct.error, ValueError, …
+        broken = "closed the connection" if "dropped" in str(error) else "sent something unintelligible"
+        raise Failed(f"{where} {broken} during {attempt.stage}") from error
+
+
+def _start_sftp(connection: Connection, target: Target) -> Sftp:
+    where, user = place(target.host, target.port), clean(target.user)
+    try:
+        channel = connection.transport.open_session()
+    except paramiko.ChannelException as error:
+        raise Failed(f"{where} opens no session for {user}: {clean(error.text) or 'no reason given'}") from error
+    try:
+        channel.invoke_subsystem("sftp")
+    except paramiko.SSHException as error:
+        raise Failed(f"{where} has no SFTP for {user}: its sshd_config needs a line Subsystem sftp") from error
+    try:
+        return Sftp(channel)
+    except paramiko.sftp.SFTPError as error:
+        raise Failed(
+            f"{where} answers the start of SFTP with something else: does a start-up file of {user} print text, "
+            "or is the account without a shell?"
+        ) from error
+    except (paramiko.SSHException, EOFError) as error:
+        raise Failed(f"{where} ended SFTP for {user} at once: is its sftp-server installed?") from error

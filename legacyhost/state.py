@@ -1,0 +1,162 @@
+"""The volumes that exist, on disk: durable before a reply is sent, refused when unreadable.
+
+SQLite with a write-ahead log and synchronous=FULL: a change costs the same at 1 and at 10,000 volumes and is on
+the disk when the call returns; reading never waits for writing, and nothing is read at start but the header.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from legacyhost.errors import NoSuchVolume, NotServing, StateError
+
+#: "lgcy": says that the file is ours (sqlite.org/pragma.html#pragma_application_id).
+APPLICATION_ID = 0x6C676379
+FORMAT = 1
+FILE = "volumes.db"
+
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE volumes (
+    name    TEXT PRIMARY KEY,
+    created TEXT NOT NULL,      -- ISO 8601 with zone
+    options TEXT NOT NULL,      -- JSON object of strings, as given at Create
+    facts   TEXT NOT NULL       -- JSON object of strings, learned from the remote side
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT};
+COMMIT;
+"""
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One volume as it was created. ``options`` may hold a password: never print them."""
+
+    name: str
+    options: Mapping[str, str] = field(repr=False)
+    created: datetime
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+class State:
+    """The record of one plugin's volumes. Safe to use from many threads."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open or make the record. Raises StateError when it is there and cannot be trusted."""
+        self.path = directory / FILE
+        try:
+            is_new = not self.path.exists() or self.path.stat().st_size == 0
+            if is_new:
+                self.path.touch(mode=0o600)
+            self._writer = self._connect()
+            self._reader = self._connect()
+            if is_new:
+                self._writer.executescript(_SCHEMA)
+            self._check()
+        except (sqlite3.Error, OSError) as error:
+            raise StateError(f"the record of volumes {self.path} cannot be read: {error}") from error
+        self._writing = threading.Lock()
+        self._reading = threading.Lock()
+
+    def add(self, volume: Volume) -> None:
+        """Durable when this returns. The name must be new."""
+        with self._change(f"volume {volume.name} cannot be recorded") as cursor:
+            cursor.execute(
+                "INSERT INTO volumes VALUES (?, ?, ?, ?)",
+                (volume.name, volume.created.isoformat(), _dump(volume.options), _dump(volume.facts)),
+            )
+
+    def remove(self, name: str) -> None:
+        """Durable when this returns. Raises NoSuchVolume."""
+        with self._change(f"the removal of volume {name} cannot be recorded") as cursor:
+            cursor.execute("DELETE FROM volumes WHERE name = ?", (name,))
+            if cursor.rowcount == 0:
+                raise NoSuchVolume(f"there is no volume {name}")
+
+    def get(self, name: str) -> Volume:
+        """Raises NoSuchVolume; NotServing when the record cannot be read any more."""
+        rows = self._read("SELECT * FROM volumes WHERE name = ?", (name,))
+        if not rows:
+            raise NoSuchVolume(f"there is no volume {name}")
+        return self._volume(rows[0])
+
+    def names(self) -> list[str]:
+        """All names, sorted. Raises NotServing."""
+        return [row[0] for row in self._read("SELECT name FROM volumes ORDER BY name")]
+
+    def all(self) -> list[Volume]:
+        """All volumes, sorted by name. Raises NotServing."""
+        return [self._volume(row) for row in self._read("SELECT * FROM volumes ORDER BY name")]
+
+    def close(self) -> None:
+        with self._writing, self._reading:
+            self._reader.close()
+            self._writer.close()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        return connection
+
+    def _check(self) -> None:
+        (application,) = self._reader.execute("PRAGMA application_id").fetchone()
+        (version,) = self._reader.execute("PRAGMA user_version").fetchone()
+        if application != APPLICATION_ID:
+            raise StateError(f"{self.path} is not a record of volumes made by legacyhost")
+        if version != FORMAT:
+            age = "a newer" if version > FORMAT else "an unknown"
+            raise StateError(
+                f"the record of volumes {self.path} has format {version}, made by {age} legacyhost;"
+                f" this one reads format {FORMAT}"
+            )
+        (verdict,) = self._reader.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise StateError(f"the record of volumes {self.path} is damaged: {verdict}")
+
+    def _read(self, query: str, values: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        try:
+            with self._reading:
+                return self._reader.execute(query, values).fetchall()
+        except sqlite3.Error as error:
+            raise NotServing(f"the record of volumes {self.path} cannot be read: {error}") from error
+
+    @contextmanager
+    def _change(self, failure: str) -> Iterator[sqlite3.Cursor]:
+        with self._writing:
+            try:
+                with closing(self._writer.cursor()) as cursor:
+                    cursor.execute("BEGIN IMMEDIATE")
+                    try:
+                        yield cursor
+                        cursor.execute("COMMIT")
+                    except BaseException:
+                        if self._writer.in_transaction:
+                            cursor.execute("ROLLBACK")
+                        raise
+            except sqlite3.Error as error:
+                raise StateError(f"{failure} in {self.path}: {error}") from error
+
+    def _volume(self, row: tuple[str, ...]) -> Volume:
+        name, created, options, facts = row
+        try:
+            return Volume(name, json.loads(options), datetime.fromisoformat(created), json.loads(facts))
+        except ValueError as error:
+            raise NotServing(f"the record of volume {name} in {self.path} is damaged") from error
+
+
+def now() -> datetime:
+    """The time to put into a new volume's record."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def _dump(value: Mapping[str, str]) -> str:
+    return json.dumps(dict(value), sort_keys=True)

@@ -1,0 +1,1 @@
+"""The subsystems of Docker's plugin handshake, one file each."""

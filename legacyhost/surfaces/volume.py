@@ -1,0 +1,100 @@
+"""VolumeDriver: what Docker and Podman ask a volume plugin, and in which form they want the answer.
+
+Source: moby volume/drivers/{adapter,proxy}.go, podman libpod/plugin/volume_api.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from legacyhost.rpc import Reply, Surface
+from legacyhost.wire import Fields
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """A volume as an engine shows it. ``mountpoint`` is empty while it is not mounted; ``created`` has a zone."""
+
+    name: str
+    mountpoint: str
+    created: datetime
+    status: Mapping[str, object] = field(default_factory=dict)
+
+
+class VolumeDriver(Protocol):
+    """What stands behind the surface. Every method raises PluginError."""
+
+    def create(self, name: str, options: Mapping[str, str]) -> None: ...
+    def remove(self, name: str) -> None: ...
+    def mount(self, name: str, mount_id: str) -> str: ...
+    def unmount(self, name: str, mount_id: str) -> None: ...
+    def path(self, name: str) -> str: ...
+    def get(self, name: str) -> VolumeInfo: ...
+    def list(self) -> Sequence[tuple[str, str]]:
+        """Name and mountpoint of every volume."""
+        ...
+
+    @property
+    def scope(self) -> str: ...
+
+
+def create(driver: VolumeDriver, ask: Fields) -> Reply:
+    driver.create(ask.text("Name"), ask.texts("Opts"))
+    return {}
+
+
+def remove(driver: VolumeDriver, ask: Fields) -> Reply:
+    driver.remove(ask.text("Name"))
+    return {}
+
+
+def mount(driver: VolumeDriver, ask: Fields) -> Reply:
+    return {"Mountpoint": driver.mount(ask.text("Name"), ask.optional_text("ID"))}
+
+
+def unmount(driver: VolumeDriver, ask: Fields) -> Reply:
+    driver.unmount(ask.text("Name"), ask.optional_text("ID"))
+    return {}
+
+
+def path(driver: VolumeDriver, ask: Fields) -> Reply:
+    return {"Mountpoint": driver.path(ask.text("Name"))}
+
+
+def get(driver: VolumeDriver, ask: Fields) -> Reply:
+    info = driver.get(ask.text("Name"))
+    return {
+        "Volume": {
+            "Name": info.name,
+            "Mountpoint": info.mountpoint,
+            "CreatedAt": info.created.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "Status": dict(info.status),
+        }
+    }
+
+
+def list_volumes(driver: VolumeDriver, _ask: Fields) -> Reply:
+    return {"Volumes": [{"Name": name, "Mountpoint": mountpoint} for name, mountpoint in driver.list()]}
+
+
+def capabilities(driver: VolumeDriver, _ask: Fields) -> Reply:
+    return {"Capabilities": {"Scope": driver.scope}}
+
+
+SURFACE = Surface(
+    implements="VolumeDriver",
+    prefix="VolumeDriver",
+    methods={
+        "Create": create,
+        "Remove": remove,
+        "Mount": mount,
+        "Unmount": unmount,
+        "Path": path,
+        "Get": get,
+        "List": list_volumes,
+        "Capabilities": capabilities,
+    },
+)
