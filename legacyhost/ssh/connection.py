@@ -120,8 +120,6 @@ class Connection:
     def close(self) -> None:
         """Close at once, without waiting for the network, and see paramiko's thread end."""
         _close(self.transport, self.wire)
-        if self.transport.is_alive():
-            self.transport.join(1.0)
 
 
 def exchange_keys(host: str, port: int, attempt: Attempt, kinds: Sequence[str] = KINDS) -> Connection:
@@ -148,8 +146,12 @@ def exchange_keys(host: str, port: int, attempt: Attempt, kinds: Sequence[str] =
 
 
 def _close(transport: Any, wire: Wire) -> None:
+    """Close and see paramiko's threads end: its reader, and the timer of a handshake that never was complete."""
     wire.close()
     transport.close()
+    if transport.is_alive():
+        transport.join(1.0)
+    transport.packetizer.complete_handshake()
 
 
 def _why_no_keys(where: str, wire: Wire, error: Exception) -> str:
