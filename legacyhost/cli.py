@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     if not is_name(options.name):
         raise InvalidRequest(f"{options.name!r} cannot be the name of a plugin")
+    os.umask(0o077)  # whatever is made here is root's alone
     log.set_up()
     serve(Host(options.name, Paths.from_environment()), options.socket)
     return 0

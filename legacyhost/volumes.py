@@ -129,17 +129,23 @@ class Volumes:
             self._clean(name)
 
     def converge(self) -> None:
-        """Bring together what is held and what is mounted: a mount nobody holds is what an interrupted call left."""
+        """Bring together what is held and what is mounted: a mount nobody holds is what an interrupted call left.
+
+        Unless a container sees it all the same: then the record of holds is what was lost.
+        """
         for name in sorted(self._mountpoints.mounted()):
             try:
                 with self._turns.turn(name, Deadline.after(SHORT)):
-                    if self._mountpoints.is_mounted(name) and not self._holds.total(name):
-                        self._unmount(name, Deadline.after(SHORT))
-                        log.event(
-                            log.WARNING, f"volume {name} was mounted and held by nobody: unmounted", {"VOLUME": name}
-                        )
+                    self._converge(name)
             except PluginError as error:
                 log.event(log.WARNING, f"volume {name} stays mounted: {error.message}", {"VOLUME": name})
+
+    def _converge(self, name: str) -> None:
+        if self._holds.total(name) or not self._mountpoints.is_mounted(name):
+            return
+        self._refuse_if_in_use(name)
+        self._unmount(name, Deadline.after(SHORT))
+        log.event(log.WARNING, f"volume {name} was mounted and held by nobody: unmounted", {"VOLUME": name})
 
     def _mount(self, volume: Volume, arrived: float, deadline: Deadline) -> None:
         failed_at, failure = self._failures.get(volume.name, (0.0, None))

@@ -7,7 +7,7 @@ and the mount is still seen by the container engines. Source of the facts: syste
 from __future__ import annotations
 
 import hashlib
-import time
+import secrets
 from pathlib import Path
 
 from legacyhost.deadline import Deadline
@@ -15,11 +15,10 @@ from legacyhost.errors import Failed
 from legacyhost.mounts import MountCommand, MountFailed, mountinfo
 from legacyhost.mounts.tools import SCRIPT, SHELL, device_of, run, users_in, wait_until_gone
 
-#: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX).
-NAME_LIMIT = 255
+#: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX); ":SERIAL.service" comes behind.
+NAME_LIMIT = 255 - 17
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
-SUFFIX = ".service"
 
 
 def is_systemd_running() -> bool:
@@ -28,45 +27,39 @@ def is_systemd_running() -> bool:
 
 
 class UnitMounter:
-    """Mounts of one plugin, each a transient service ``legacyhost:PLUGIN:VOLUME.service``."""
+    """Mounts of one plugin, each a transient service ``legacyhost:PLUGIN:VOLUME:SERIAL.service``.
+
+    A new serial for each mount: the unit of the one before may still be ending (where systemd runs in a container
+    with cgroup v1, it is not told that a unit's last process is gone, and waits for TimeoutStopSec=).
+    """
 
     def __init__(self, plugin: str, directory: Path) -> None:
         self._plugin = plugin
         self._directory = directory
 
-    def unit(self, volume: str) -> str:
-        """The unit's name; ":" is in no plugin's and no volume's name, so no two can meet."""
+    def pattern(self, volume: str) -> str:
+        """What matches the volume's units and no others: ":" is in no plugin's and no volume's name."""
         name = f"legacyhost:{self._plugin}:{volume}"
-        if len(name) + len(SUFFIX) > NAME_LIMIT:
+        if len(name) > NAME_LIMIT:
             digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-            name = f"{name[: NAME_LIMIT - len(SUFFIX) - 17]}:{digest}"
-        return name + SUFFIX
+            name = f"{name[: NAME_LIMIT - 17]}:{digest}"
+        return f"{name}:*.service"
 
     def where_to_look(self, volume: str) -> str:
-        return f"journalctl -u {self.unit(volume)}"
+        return f"journalctl -u '{self.pattern(volume)}'"
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
-        unit = self.unit(volume)
-        begin = time.time()
-        while True:
-            ran = run(self._start(unit, mountpoint, command, deadline), deadline.left() + PATIENCE)
-            if ran.returncode == 0:
-                return
-            # The unit of the mount before this one may need a moment to end.
-            if "already" not in ran.stderr or deadline.is_over():
-                break
-            time.sleep(0.05)
-        raise MountFailed(_last_words(unit, begin) or ran.stderr.strip())
+        unit = self.pattern(volume).replace("*", secrets.token_hex(4))
+        ran = run(self._start(unit, mountpoint, command, deadline), deadline.left() + PATIENCE)
+        if ran.returncode != 0:
+            raise MountFailed(_last_words(unit) or ran.stderr.strip())
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
-        unit = self.unit(volume)
         # Signals, not a stop job: a job would wait for docker's own stop job, which waits for this unmount.
-        run(["systemctl", "kill", "--kill-who=main", "--signal=SIGTERM", unit], deadline.left())
-        if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
-            return
-        run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", unit], deadline.left())
-        if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
-            return
+        for arguments in (("--kill-who=main", "--signal=SIGTERM"), ("--kill-who=all", "--signal=SIGKILL")):
+            run(["systemctl", "kill", *arguments, self.pattern(volume)], deadline.left())
+            if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+                return
         # No unit holds it (made by hand, or the unit is lost): detach it where the engines see it.
         detach = ["umount", "--lazy", "--", str(mountpoint)]
         ran = run(["systemd-run", "--quiet", "--collect", "--wait", *detach], deadline.left())
@@ -101,6 +94,8 @@ class UnitMounter:
             f"ExecStopPost=-/bin/umount --lazy --quiet -- {_quote(mountpoint)}",
             f"TimeoutStartSec={seconds}",
             "TimeoutStopSec=10",
+            # sshfs unmounts on SIGTERM; the ssh it leaves behind has nothing to finish.
+            "KillMode=mixed",
             "UMask=0077",
             # Whoever holds the volume should not lose it for want of memory elsewhere.
             "OOMScoreAdjust=-500",
@@ -127,12 +122,9 @@ class UnitMounter:
         ]
 
 
-def _last_words(unit: str, since: float) -> str:
+def _last_words(unit: str) -> str:
     """The last line the unit's program wrote, for a failure nothing else explains."""
-    ran = run(
-        ["journalctl", "--quiet", "--output=cat", "--lines=1", f"--since=@{since:.0f}", f"_SYSTEMD_UNIT={unit}"],
-        PATIENCE,
-    )
+    ran = run(["journalctl", "--quiet", "--output=cat", "--lines=1", f"_SYSTEMD_UNIT={unit}"], PATIENCE)
     return ran.stdout.strip()
 
 
