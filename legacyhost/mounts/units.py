@@ -88,6 +88,8 @@ class UnitMounter:
             # The connection is still there while this is stopped.
             "After=network.target network-online.target",
             "Type=exec",
+            # sshfs ends with 1 when SIGTERM made it unmount; a mount that fails is noticed by ExecStartPost=.
+            "SuccessExitStatus=1",
             f"ExecStartPre={SHELL} {SCRIPT} prepare {_quote(self._directory)}",
             f"ExecStartPost={SHELL} {SCRIPT} await {_quote(escaped)}",
             # What a killed program leaves behind is a mount on which everything fails: detach it.
