@@ -57,7 +57,7 @@ def time_limit(seconds: int = 60) -> Iterator[None]:
 
 
 class Sshd:
-    """OpenSSH's sshd on a free port with keys of its own in ``directory``; ended by its process id.
+    """OpenSSH's sshd on a free port with keys of its own in ``directory``; ended, with its sessions, by process id.
 
     ``user`` other than the one running the tests: only as root, and must be able to read below ``directory``.
     ``home`` is where SFTP sessions begin. ``more`` are further lines of sshd_config, put first: there the first
@@ -108,7 +108,6 @@ class Sshd:
                 ["/usr/sbin/sshd", "-D", "-e", "-f", str(configuration)],
                 stdin=subprocess.DEVNULL,
                 stderr=log,
-                start_new_session=True,
             )
         self._wait()
         return self
@@ -117,9 +116,12 @@ class Sshd:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        sessions = _descendants(self._process.pid)  # each in a process group of its own
+        self._process.kill()
         self._process.wait()
+        for pid in sessions:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def _lines(self) -> list[str]:
         version = subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr
@@ -151,3 +153,17 @@ class Sshd:
                 return
             time.sleep(0.02)
         raise RuntimeError(f"sshd did not start: {self.log.read_text()}")
+
+
+def _descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = file.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(file.parent.name))
+    found, left = [], [pid]
+    while left:
+        below = children.get(left.pop(), [])
+        found += below
+        left += below
+    return found

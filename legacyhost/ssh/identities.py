@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from legacyhost.ssh.target import Secret, Target, default_identity_files
 from legacyhost.ssh.wording import clean, reason
 
 _LARGEST_KEY_FILE = 64 * 1024
+_OPENSSH = b"BEGIN OPENSSH PRIVATE KEY"
+_MAGIC = b"openssh-key-v1\0"
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,15 @@ def _load(file: str, passphrase: Secret | None) -> tuple[list[Identity], bool]:
     """A key, with its certificate first where ``FILE-cert.pub`` exists, and whether the file was encrypted."""
     shown = f"identity file {clean(file)}"
     data = _read(file, shown)
-    read = serialization.load_ssh_private_key if b"OPENSSH PRIVATE" in data else _read_pem
-    is_encrypted = False
+    is_encrypted = _is_encrypted(data)
+    if is_encrypted and passphrase is None:
+        raise Failed(f"{shown} needs a passphrase: give it as password=, or use a key without one")
+    password = passphrase.reveal().encode() if is_encrypted and passphrase is not None else None
     try:
-        key = _decrypt(read, data, None)
-    except TypeError:
-        is_encrypted = True
-        key = _decrypt_with(read, data, passphrase, shown)
-    except (ValueError, UnsupportedAlgorithm) as error:
+        key = _parse(data, password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        if is_encrypted:
+            raise Failed(f"{shown} cannot be opened: password= is not its passphrase") from error
         raise Failed(f"{shown} is not a private key that can be used (Ed25519, ECDSA or RSA)") from error
     identity = Identity(file, _for_paramiko(key, shown))
     certificate = Path(f"{file}-cert.pub")
@@ -88,16 +92,18 @@ def _load(file: str, passphrase: Secret | None) -> tuple[list[Identity], bool]:
 def _read(file: str, shown: str) -> bytes:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not make it wait
-        with os.fdopen(descriptor, "rb") as opened:
+        try:
             status = os.fstat(descriptor)
-            data = opened.read(_LARGEST_KEY_FILE) if stat.S_ISREG(status.st_mode) else None
+            if not stat.S_ISREG(status.st_mode):
+                raise Failed(f"{shown} is not a file")
+            data = os.read(descriptor, _LARGEST_KEY_FILE)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError as error:
         raise Failed(f"{shown} does not exist on this host") from error
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else "that is no file name"
         raise Failed(f"{shown} cannot be read: {why}") from error
-    if data is None:
-        raise Failed(f"{shown} is not a file")
     if status.st_uid == os.geteuid() and status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise Failed(f"{shown} is open to others (mode {mode:04o}), ssh refuses that: chmod 600 {clean(file)}")
@@ -106,22 +112,22 @@ def _read(file: str, shown: str) -> bytes:
     return data
 
 
-def _read_pem(data: bytes, password: bytes | None) -> Any:
+def _parse(data: bytes, password: bytes | None) -> Any:
+    if _OPENSSH in data:
+        return serialization.load_ssh_private_key(data, password)
     return serialization.load_pem_private_key(data, password)
 
 
-def _decrypt(read: Callable[..., Any], data: bytes, password: bytes | None) -> Any:
-    """Raises TypeError where the key is encrypted and no password is given (so do both of cryptography's readers)."""
-    return read(data, password)
-
-
-def _decrypt_with(read: Callable[..., Any], data: bytes, passphrase: Secret | None, shown: str) -> Any:
-    if passphrase is None:
-        raise Failed(f"{shown} needs a passphrase: give it as password=, or use a key without one")
+def _is_encrypted(data: bytes) -> bool:
+    """In OpenSSH's form the name of the cipher comes right after the magic (PROTOCOL.key), else PEM says it."""
+    if _OPENSSH not in data:
+        return b"ENCRYPTED" in data
+    body = b"".join(data.partition(_OPENSSH)[2].split(b"-----")[1:2]).translate(None, b"\r\n\t ")
     try:
-        return _decrypt(read, data, passphrase.reveal().encode())
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise Failed(f"{shown} cannot be opened: password= is not its passphrase, or it is damaged") from error
+        content = base64.b64decode(body)
+    except binascii.Error:
+        return False
+    return content.startswith(_MAGIC) and not content.startswith(_MAGIC + b"\0\0\0\x04none")
 
 
 def _for_paramiko(key: Any, shown: str) -> Any:
