@@ -1,0 +1,1 @@
+"""System tests: whole Debian machines with a real systemd, Docker, Podman, FUSE and sshd (needs root)."""
