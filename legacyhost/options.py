@@ -49,6 +49,8 @@ class Options:
                 raise InvalidRequest(f"the value of option {option.name} has more than {VALUE_LIMIT} characters")
             if any(c in value for c in "\0\n\r"):
                 raise InvalidRequest(f"the value of option {option.name} has a line break or a NUL in it")
+            if any("\ud800" <= c <= "\udfff" for c in value):
+                raise InvalidRequest(f"the value of option {option.name} has half a character in it")
             try:
                 result[option.name] = option.check(value)
             except ValueError as error:
