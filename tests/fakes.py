@@ -1,0 +1,292 @@
+"""Stand-ins for what the core is given: a kind of storage, the kernel's mounts, a mount namespace of a test's own.
+
+Each keeps its state in public attributes for tests to look at, and every step can be made to wait or to fail.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import ParamSpec
+
+import pytest
+
+from legacyhost.deadline import Deadline
+from legacyhost.errors import Failed, InvalidRequest, PluginError, Refused
+from legacyhost.holds import Holds
+from legacyhost.mounts import MountCommand, MountFailed
+from legacyhost.state import State, Volume
+from legacyhost.volumes import Volumes
+
+P = ParamSpec("P")
+#: Seconds after which a test gives up waiting for what should have happened at once.
+WAIT = 20.0
+
+
+class Gate(AbstractContextManager["Gate"]):
+    """Where a step waits until the test lets it go on; leaving the ``with`` block lets it go on too."""
+
+    def __init__(self) -> None:
+        self._reached = threading.Event()
+        self._opened = threading.Event()
+
+    def wait_until_reached(self) -> None:
+        assert self._reached.wait(WAIT), "nobody has come to the gate"
+
+    def open(self) -> None:
+        self._opened.set()
+
+    def pass_through(self) -> None:
+        self._reached.set()
+        assert self._opened.wait(WAIT), "nobody has opened the gate"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.open()
+
+
+class Step:
+    """One thing a fake does: ``taken`` is for which volumes, in order."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self._changed = threading.Condition()
+        self._errors: list[Exception | None] = []
+        self._error: Exception | None = None
+        self._gates: dict[str, Gate] = {}
+
+    def fail(self, *errors: Exception | None) -> None:
+        """The next times fail so, one after the other; None is a success."""
+        self._errors = list(errors)
+
+    def always_fail(self, error: Exception | None) -> None:
+        self._error = error
+
+    def stop_at(self, volume: str) -> Gate:
+        """Whoever takes the step for that volume waits at the gate, the first time and later."""
+        self._gates[volume] = Gate()
+        return self._gates[volume]
+
+    def wait_for(self, count: int) -> None:
+        """Return when the step has been taken that many times in all."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.taken) >= count, WAIT), f"taken only for {self.taken}"
+
+    def take(self, volume: str) -> None:
+        with self._changed:
+            self.taken.append(volume)
+            error = self._errors.pop(0) if self._errors else self._error
+            self._changed.notify_all()
+        if volume in self._gates:
+            self._gates[volume].pass_through()
+        if error is not None:
+            raise error
+
+
+class FakeDriver:
+    """A kind of storage without any: ``data`` is what the remote host has, by volume.
+
+    Options are ``place``, ``timeout``, ``on_remove`` and ``password``; the last must never be seen anywhere.
+    """
+
+    def __init__(self) -> None:
+        self.data: set[str] = set()
+        self.purged: list[str] = []
+        self.preparing, self.explaining, self.removing, self.arriving = Step(), Step(), Step(), Step()
+        self.explanation: PluginError | None = None
+        self.refusals: dict[str, str] = {}
+        self.default_timeout = 30.0
+
+    def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
+        for option in given:
+            if option not in ("place", "timeout", "on_remove", "password"):
+                raise InvalidRequest(f"unknown option {option}")
+        return {"place": f"/srv/{name}", **given}
+
+    def timeout(self, options: Mapping[str, str]) -> float:
+        self.arriving.take(options["place"])
+        return float(options.get("timeout", self.default_timeout))
+
+    def prepare(self, volume: Volume, deadline: Deadline) -> Mapping[str, str]:
+        assert not deadline.is_over()
+        self.preparing.take(volume.name)
+        self.data.add(volume.name)
+        return {"learned": f"about {volume.name}"}
+
+    def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
+        (folder / "secret").write_text("hunter2")
+        return MountCommand(["fake-mount", str(mountpoint)], f"Volume {volume.name}", {"FOLDER": str(folder)})
+
+    def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
+        self.explaining.take(volume.name)
+        return self.explanation
+
+    def removal(self, volume: Volume, others: list[Volume]) -> None:
+        assert volume.name not in [other.name for other in others]
+        if volume.name in self.refusals:
+            raise Refused(self.refusals[volume.name])
+
+    def remove(self, volume: Volume, deadline: Deadline) -> None:
+        self.removing.take(volume.name)
+        if volume.options.get("on_remove") == "purge":
+            self.purged.append(volume.name)
+
+    def describe(self, volume: Volume) -> Mapping[str, object]:
+        return {"place": volume.options["place"], "learned": volume.facts["learned"]}
+
+
+class FakeKernel:
+    """What is mounted, and which directories there are to mount on; ``users`` are containers that see a mount."""
+
+    ROOT = Path("/fake/mounts")
+
+    def __init__(self) -> None:
+        self.mounted: set[str] = set()
+        self.directories: set[str] = set()
+        self.users: dict[str, list[int]] = {}
+
+
+class FakeMountpoints:
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+        self.preparing = Step()
+
+    def path(self, volume: str) -> Path:
+        return self._kernel.ROOT / volume
+
+    def is_mounted(self, volume: str) -> bool:
+        return volume in self._kernel.mounted
+
+    def mounted(self) -> set[str]:
+        return set(self._kernel.mounted)
+
+    def prepare(self, volume: str) -> None:
+        self.preparing.take(volume)
+        self._kernel.directories.add(volume)
+
+    def remove(self, volume: str) -> None:
+        if volume not in self._kernel.mounted:
+            self._kernel.directories.discard(volume)
+
+
+class FakeMounter:
+    """Mounts in ``kernel``; never one over another, never where there is no directory."""
+
+    def __init__(self, kernel: FakeKernel) -> None:
+        self._kernel = kernel
+        self.mounting, self.unmounting, self.asking = Step(), Step(), Step()
+        #: Names whose program ends as soon as it has mounted.
+        self.fleeting: set[str] = set()
+
+    def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
+        assert not deadline.is_over()
+        self.mounting.take(volume)
+        assert volume in self._kernel.directories, "there is no directory to mount on"
+        assert volume not in self._kernel.mounted, "one mount over another"
+        assert Path(command.environment["FOLDER"], "secret").is_file(), "the program's files are missing"
+        if volume not in self.fleeting:
+            self._kernel.mounted.add(volume)
+
+    def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        self.unmounting.take(volume)
+        if volume not in self._kernel.mounted:
+            raise Failed(f"volume {volume} is not mounted")
+        self._kernel.mounted.discard(volume)
+
+    def users(self, mountpoint: Path) -> list[int]:
+        self.asking.take(mountpoint.name)
+        return self._kernel.users.get(mountpoint.name, [])
+
+    def where_to_look(self, volume: str) -> str:
+        return f"look-at {volume}"
+
+
+class World:
+    """A whole volume side on fakes, state and holds real ones below ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.runtime = directory / "run"
+        self.record = directory / "state"
+        self.record.mkdir()
+        self.driver = FakeDriver()
+        self.kernel = FakeKernel()
+        self.mounter = FakeMounter(self.kernel)
+        self.mountpoints = FakeMountpoints(self.kernel)
+        self.restart()
+
+    def restart(self) -> None:
+        """The service ends without a word and starts again; the kernel does not notice."""
+        self.state = State(self.record)
+        self.holds = Holds(self.runtime / "volumes")
+        self.volumes = Volumes(
+            driver=self.driver,
+            state=self.state,
+            holds=self.holds,
+            mountpoints=self.mountpoints,
+            mounter=self.mounter,
+            runtime=self.runtime,
+        )
+
+    def reboot(self) -> None:
+        """The runtime directory and the mounts are lost, the state stays."""
+        self.kernel.mounted.clear()
+        self.kernel.directories.clear()
+        for path in sorted(self.runtime.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        self.restart()
+
+    def left_behind(self) -> list[str]:
+        """What there is in the runtime directory, as relative paths."""
+        folder = self.runtime / "volumes"
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+#: The usual failure of a mount.
+ENDED = MountFailed("it has ended")
+_NEW_MOUNT_NAMESPACE = 0x00020000  # CLONE_NEWNS, unshare(2)
+_PRIVATE_RECURSIVELY = 0x00040000 | 0x4000  # MS_PRIVATE | MS_REC, mount(2)
+
+
+def in_own_namespace(test: Callable[P, None]) -> Callable[P, None]:
+    """Run the test in a child process with a mount namespace of its own: its mounts are real, and go with it."""
+
+    @wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("only root can mount")
+        context = multiprocessing.get_context("fork")
+        told, tell = context.Pipe(duplex=False)
+        child = context.Process(target=lambda: tell.send(_outcome(lambda: test(*args, **kwargs))))
+        child.start()
+        tell.close()
+        try:
+            outcome = told.recv() if told.poll(WAIT) else f"it has not ended within {WAIT:g} s"
+        except EOFError:
+            outcome = "it has ended without a word"
+        child.join(1)
+        child.kill()
+        child.join()
+        assert not outcome, outcome
+
+    return run
+
+
+def _outcome(test: Callable[[], None]) -> str:
+    """What went wrong, empty when nothing did."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        if libc.unshare(_NEW_MOUNT_NAMESPACE) or libc.mount(None, b"/", None, _PRIVATE_RECURSIVELY, None):
+            return f"no mount namespace: {os.strerror(ctypes.get_errno())}"
+        test()
+    except BaseException:  # noqa: BLE001 - the parent reports it, whatever it is
+        return traceback.format_exc()
+    return ""
