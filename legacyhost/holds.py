@@ -30,7 +30,7 @@ class Holds:
             return {str(mount_id): int(count) for mount_id, count in value.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise Failed(f"the record of who uses volume {name}, {path}, cannot be read") from error
 
     def total(self, name: str) -> int:
@@ -53,7 +53,11 @@ class Holds:
 
     def clear(self, name: str) -> None:
         """Forget every hold on the volume."""
-        (self._directory / name / FILE).unlink(missing_ok=True)
+        path = self._directory / name / FILE
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise Failed(f"the use of volume {name} cannot be cleared in {path}: {error.strerror}") from error
 
     def _write(self, name: str, held: Mapping[str, int]) -> None:
         if not held:
