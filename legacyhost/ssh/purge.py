@@ -1,8 +1,8 @@
 """Emptying a remote directory: the one place of this software that deletes data, only inside what was named.
 
-SFTP version 3 has no way to open a directory without following links. So each directory is looked at (lstat,
-realpath) before it is listed and again before anything of that list is deleted; someone who swaps a directory for
-a link on the server in the instant after that is not stopped by it.
+SFTP version 3 has no way to open a directory without following links. So each directory is looked at (lstat)
+before it is listed, and again (lstat, realpath) before anything of that list is deleted; someone who swaps a
+directory for a link on the server in the instant after that is not stopped by it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from legacyhost.errors import Failed, InvalidRequest
 from legacyhost.ssh.directories import octets
-from legacyhost.ssh.sftp import Sftp, is_forbidden, is_missing
+from legacyhost.ssh.sftp import Listed, Sftp, is_forbidden, is_missing
 from legacyhost.ssh.wording import clean, reason
 
 
@@ -75,40 +75,39 @@ class _Purge:
     def empty(self, top: bytes) -> None:
         """Depth first with a stack of its own: a tree may be deeper than Python's."""
         stack = [top]
-        emptied: bytes | None = None
+        emptied: set[bytes] = set()  # directories below the top of which all that was listed is deleted
         while stack:
             directory = stack[-1]
-            if not self._is_itself(directory):
-                stack.pop()
-                self._remove_what_took_its_place(directory, top)
+            if directory in emptied and self._remove_directory(directory):
+                emptied.remove(stack.pop())
                 continue
-            below = self._empty_once(directory)
-            if below is not None:
-                stack += below
+            listed = self._list(directory, is_top=directory == top)
+            if listed:
+                if self._is_itself(directory):
+                    stack += self._delete(directory, listed)
+                    emptied |= {directory} - {top}
                 continue
-            stack.pop()
-            if directory != top and not self._remove_directory(directory, has_failed=directory == emptied):
-                stack.append(directory)
-                emptied = directory
+            if listed is not None and directory != top:
+                self._remove_directory(directory, must=True)
+            emptied.discard(stack.pop())
 
-    def _empty_once(self, directory: bytes) -> list[bytes] | None:
-        """Delete what is listed now but directories, which are returned; None if it is empty."""
+    def _list(self, directory: bytes, *, is_top: bool) -> list[Listed] | None:
+        """What is in a directory; None if it is none any more, a link in its place then being deleted."""
         try:
-            listed = self._sftp.list_some(directory)
+            mode = self._sftp.lstat(directory)
+            if mode is not None and stat.S_ISDIR(mode):
+                return self._sftp.list_some(directory)
         except OSError as error:
             if is_missing(error):
-                return []
+                return None
             raise self._stopped("list", directory, error) from error
-        if not listed:
-            return None
-        if not self._is_itself(directory):
-            return []
-        prefix = posixpath.join(directory, b"")
-        self._remove_all([prefix + entry.name for entry in listed if not entry.is_directory])
-        return [prefix + entry.name for entry in listed if entry.is_directory]
+        if is_top:
+            raise Failed(f"{clean(directory)} on {self._where} is no directory any more; stopped there")
+        self._remove_all([directory])
+        return None
 
     def _is_itself(self, directory: bytes) -> bool:
-        """Whether a path still is a directory, and no link is on the way to it."""
+        """Whether a path still is a directory. Raises Failed where a link is on the way to it."""
         try:
             mode = self._sftp.lstat(directory)
             real = self._sftp.realpath(directory)
@@ -116,15 +115,17 @@ class _Purge:
             if is_missing(error):
                 return False
             raise self._stopped("look at", directory, error) from error
-        if mode is not None and stat.S_ISDIR(mode) and real != directory:
+        if mode is None or not stat.S_ISDIR(mode):
+            return False
+        if real != directory:
             raise Failed(f"{clean(directory)} on {self._where} is reached through a link now; stopped there")
-        return mode is not None and stat.S_ISDIR(mode)
+        return True
 
-    def _remove_what_took_its_place(self, path: bytes, top: bytes) -> None:
-        """A link, or nothing any more, where a directory was listed. A link that is the top stays."""
-        if path == top:
-            raise Failed(f"{clean(path)} on {self._where} is not the directory any more that it was; stopped there")
-        self._remove_all([path])
+    def _delete(self, directory: bytes, listed: list[Listed]) -> list[bytes]:
+        """Delete the entries that are not directories; returns those that are."""
+        prefix = posixpath.join(directory, b"")
+        self._remove_all([prefix + entry.name for entry in listed if not entry.is_directory])
+        return [prefix + entry.name for entry in listed if entry.is_directory]
 
     def _remove_all(self, paths: list[bytes]) -> None:
         for path, error in self._sftp.remove_all(paths):
@@ -133,14 +134,14 @@ class _Purge:
             elif not is_missing(error):
                 raise self._stopped("delete", path, error) from error
 
-    def _remove_directory(self, directory: bytes, *, has_failed: bool) -> bool:
-        """False if it may not have been empty, for another look; the second time that is an error."""
+    def _remove_directory(self, directory: bytes, *, must: bool = False) -> bool:
+        """Delete an empty directory. False where it may just not be empty, unless it ``must`` be."""
         try:
             self._sftp.rmdir(directory)
         except OSError as error:
             if is_missing(error):
                 return True
-            if has_failed or is_forbidden(error):
+            if must or is_forbidden(error):
                 raise self._stopped("delete", directory, error) from error
             return False
         self._tally.deleted += 1

@@ -151,21 +151,26 @@ def _bounded(attempt: Attempt, host: str, port: int, work: Callable[[], T]) -> T
 
 
 def _start_sftp(connection: Connection, target: Target) -> Sftp:
-    where, user = place(target.host, target.port), clean(target.user)
+    """Raises Failed for what is particular to SFTP, EOFError where the whole connection is gone."""
     try:
         channel = connection.transport.open_session()
-    except paramiko.ChannelException as error:
-        raise Failed(f"{where} opens no session for {user}: {clean(error.text) or 'no reason given'}") from error
-    try:
         channel.invoke_subsystem("sftp")
-    except paramiko.SSHException as error:
-        raise Failed(f"{where} has no SFTP for {user}: its sshd_config needs a line Subsystem sftp") from error
-    try:
         return Sftp(channel)
-    except paramiko.sftp.SFTPError as error:
-        raise Failed(
+    except (paramiko.SSHException, paramiko.sftp.SFTPError, EOFError) as error:
+        connection.transport.join(0.2)  # a lost connection ends its channels a moment before itself
+        if not connection.transport.is_active():
+            raise EOFError from error
+        raise Failed(_why_no_sftp(place(target.host, target.port), clean(target.user), error)) from error
+
+
+def _why_no_sftp(where: str, user: str, error: Exception) -> str:
+    if isinstance(error, paramiko.ChannelException):
+        return f"{where} opens no session for {user}: {clean(error.text) or 'no reason given'}"
+    if isinstance(error, paramiko.sftp.SFTPError):
+        return (
             f"{where} answers the start of SFTP with something else: does a start-up file of {user} print text, "
             "or is the account without a shell?"
-        ) from error
-    except (paramiko.SSHException, EOFError) as error:
-        raise Failed(f"{where} ended SFTP for {user} at once: is its sftp-server installed?") from error
+        )
+    if "EOF" in str(error):  # of paramiko.SFTPClient: the subsystem began, then ended without a word
+        return f"{where} ended SFTP for {user} at once: is its sftp-server installed?"
+    return f"{where} has no SFTP for {user}: its sshd_config needs a line Subsystem sftp"

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sshd import Sshd, keygen, time_limit
 
 from legacyhost.errors import Failed
 from legacyhost.ssh.hostkeys import look_up, remember, revoked
 from legacyhost.ssh.target import HostKey
-from sshd import Sshd, keygen, time_limit
 
 
 @pytest.fixture(autouse=True)

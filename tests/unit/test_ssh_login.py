@@ -8,14 +8,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from oddsshd import Manners, OddServer
+from sshd import KINDS, Sshd, keygen, time_limit
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.ssh.identities import credentials_of
 from legacyhost.ssh.remote import Remote
 from legacyhost.ssh.target import Secret, Target, default_identity_files
-from oddsshd import Manners, OddServer
-from sshd import KINDS, Sshd, keygen, time_limit
+
+
+def _write(file: Path, data: bytes) -> None:
+    file.write_bytes(data)
+    file.chmod(0o600)
+
+
+def _encrypted(file: Path) -> Path:
+    return keygen(file, "ed25519", "right")
+
+
+def _damaged(file: Path) -> None:
+    keygen(file, "rsa", "", "-m", "PEM")
+    lines = file.read_text().splitlines()
+    del lines[3:6]
+    shutil.copymode(file, file)
+    file.write_text("\n".join(lines))
 
 
 @pytest.fixture(autouse=True)
@@ -191,9 +208,9 @@ def test_a_passphrase_is_never_sent_to_the_server(tmp_path: Path) -> None:
         (lambda file: _write(file, b"\x00\xff binary"), "is not a private key that can be used"),
         (lambda file: _write(file, b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n"), "is not a private key"),
         (lambda file: _write(file, b"ssh-ed25519 AAAA me"), "is a public key; the private key is needed"),
-        (lambda file: _encrypted(file), "needs a passphrase: give it as password="),
+        (_encrypted, "needs a passphrase: give it as password="),
         (lambda file: keygen(file, "ed25519").chmod(0o640), r"is open to others \(mode 0640\).*: chmod 600 "),
-        (lambda file: _damaged(file), "is not a private key that can be used"),
+        (_damaged, "is not a private key that can be used"),
     ],
 )
 def test_identity_files_that_cannot_be_used(tmp_path: Path, make: Callable[[Path], object], sentence: str) -> None:
@@ -258,20 +275,3 @@ def _connect_with_password(
 def _authorize(server: Sshd, file: Path) -> None:
     with (server.directory / "authorized_keys").open("a") as authorized:
         authorized.write(Path(f"{file}.pub").read_text())
-
-
-def _write(file: Path, data: bytes) -> None:
-    file.write_bytes(data)
-    file.chmod(0o600)
-
-
-def _encrypted(file: Path) -> Path:
-    return keygen(file, "ed25519", "right")
-
-
-def _damaged(file: Path) -> None:
-    keygen(file, "rsa", "", "-m", "PEM")
-    lines = file.read_text().splitlines()
-    del lines[3:6]
-    shutil.copymode(file, file)
-    file.write_text("\n".join(lines))

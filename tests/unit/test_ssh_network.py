@@ -10,14 +10,14 @@ from pathlib import Path
 
 import paramiko
 import pytest
+from oddsshd import Files, Manners, OddServer, Speaker
+from sshd import HOST, Sshd, free_port, time_limit
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.ssh.attempt import Attempt, Late
 from legacyhost.ssh.remote import Remote, fetch_host_key
 from legacyhost.ssh.target import Secret, Target
-from oddsshd import Files, Manners, OddServer, Speaker
-from sshd import HOST, Sshd, free_port, time_limit
 
 SHORT = 1.0  # the deadline of tests that wait for it, in seconds
 SLACK = 5.0  # how much later the end may come on a busy machine

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from sshd import KINDS, fingerprint, keygen
 
 from legacyhost.ssh.target import HostKey, Secret, Target, default_identity_files
 from legacyhost.ssh.wording import clean, place
-from sshd import KINDS, fingerprint, keygen
 
 
 def test_a_secret_is_shown_only_by_reveal() -> None:

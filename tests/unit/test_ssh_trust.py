@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sshd import KINDS, Sshd, fingerprint, keygen, time_limit
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed, InvalidRequest
 from legacyhost.ssh.hostkeys import remember
 from legacyhost.ssh.remote import Remote, fetch_host_key
 from legacyhost.ssh.target import HostKey, Target
-from sshd import KINDS, Sshd, fingerprint, keygen, time_limit
 
 
 @pytest.fixture(autouse=True)
