@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 from .images import SUITES, ensure
+from .installed import deb, fresh, installed
 from .machine import Machine
+
+__all__ = ["deb", "fresh", "installed"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -54,7 +54,7 @@ class Machine(Inside):
             self.base = Path(tempfile.gettempdir()) / own
             self.base.mkdir(mode=0o700)
             self._cleanup.callback(self.base.rmdir)
-            self._cleanup.callback(shutil.rmtree, NSPAWN / "propagate" / own, ignore_errors=True)
+            self._cleanup.callback(_forget, own)
             self._mount("tmpfs", self.base, "-omode=755")
             for name in ("upper", "work", "root", "docker", "containers"):
                 (self.base / name).mkdir()
@@ -104,6 +104,7 @@ class Machine(Inside):
         if threading.current_thread() is threading.main_thread():
             argv = ["setpriv", "--pdeathsig", "TERM", *argv]  # shut down if the test process is killed
         environment = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1" if self.unified else "0"}
+        environment["SYSTEMD_NSPAWN_LOCK"] = "0"  # nobody else has this tree, and the lock's file would stay
         with (self.base / "console").open("wb") as console:
             self._nspawn = subprocess.Popen(
                 joining(self._cgroup.directories, argv),
@@ -145,16 +146,24 @@ class Machine(Inside):
         self.popen(["systemctl", how])
         deadline = time.monotonic() + timeout
         while self.booted:
-            for process in self._background:
-                # Before it kills what is left, systemd stops every process; nsenter then stops itself too, does
-                # not see its command end, and systemd would wait 90 s for that.
-                if process.poll() is None:
-                    os.kill(process.pid, signal.SIGCONT)
+            self._do_not_hold_up_shutdown()
             if time.monotonic() > deadline:
                 jobs = self.run("systemctl list-jobs", check=False).stdout
                 raise AssertionError(f"still up {timeout} s after {how}:\n{jobs}\n{self.journal()[-8000:]}")
             time.sleep(0.05)
         self._end()
+
+    def _do_not_hold_up_shutdown(self) -> None:
+        """Help systemd's last step along, which stops, then ends all processes, and waits until it sees them gone.
+
+        A command of `popen()` has its parent, nsenter, outside. That stops itself when its command is stopped,
+        and then does not see it end (90 s); and when it does, PID 1 gets no SIGCHLD for it (10 s).
+        """
+        for process in self._background:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGCONT)
+        with contextlib.suppress(RuntimeError, ProcessLookupError):
+            os.kill(self.leader, signal.SIGCHLD)
 
     def power_loss(self) -> None:
         """Stop every process at once, as if the plug had been pulled; files written so far are kept."""
@@ -249,4 +258,13 @@ def _sweep() -> None:
                     if where.is_mount():
                         _unmount(where)
                 base.rmdir()
-                shutil.rmtree(NSPAWN / "propagate" / base.name, ignore_errors=True)
+                _forget(base.name)
+
+
+def _forget(name: str) -> None:
+    """Remove what a systemd-nspawn that was killed leaves of the machine of this name."""
+    for kind in ("unix-export", "propagate"):
+        left = NSPAWN / kind / name
+        if left.is_mount():
+            _unmount(left)
+        shutil.rmtree(left, ignore_errors=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -208,7 +208,7 @@ def _host_state(base: str) -> str:
                 processes.append(entry.name)
         except (OSError, UnicodeDecodeError):
             pass
-    left = Path(base).exists() or (Path(os.environ.get("TMPDIR", "/tmp")) / base).exists()
+    left = (Path(tempfile.gettempdir()) / base).exists()
     return "\n".join([*mounts, found.stdout.decode(), *processes, base if left else ""]).strip()
 
 
