@@ -7,6 +7,7 @@ the disk when the call returns; reading never waits for writing, and nothing is 
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -53,14 +54,14 @@ class State:
         """Open or make the record. Raises StateError when it is there and cannot be trusted."""
         self.path = directory / FILE
         try:
-            is_new = not self.path.exists() or self.path.stat().st_size == 0
-            if is_new:
-                self.path.touch(mode=0o600)
+            if not os.path.lexists(self.path):
+                self._make()
+            elif self.path.stat().st_size == 0:
+                raise StateError(f"the record of volumes {self.path} is empty")
             self._writer = self._connect()
             self._reader = self._connect()
-            if is_new:
-                self._writer.executescript(_SCHEMA)
             self._check()
+            self._writer.execute("PRAGMA journal_mode = WAL")  # not before it is known to be ours: it writes
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"the record of volumes {self.path} cannot be read: {error}") from error
         self._writing = threading.Lock()
@@ -101,9 +102,23 @@ class State:
             self._reader.close()
             self._writer.close()
 
+    def _make(self) -> None:
+        """A new record, under its name only once it is whole: an empty file is one that has lost its content."""
+        log = self.path.with_name(FILE + "-wal")
+        if log.exists():
+            raise StateError(f"the record of volumes {self.path} is missing, but its log {log} is there")
+        draft = self.path.with_name(FILE + ".new")
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file, closing(sqlite3.connect(":memory:")) as connection:
+            connection.executescript(_SCHEMA)
+            file.write(connection.serialize())
+            file.flush()
+            os.fsync(descriptor)
+        draft.replace(self.path)
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         return connection
 
