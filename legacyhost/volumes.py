@@ -96,9 +96,15 @@ class Volumes:
         deadline = Deadline.after(self._driver.timeout(volume.options))
         with self._turns.turn(name, deadline):
             volume = self._state.get(name)
-            if not self._mountpoints.is_mounted(name):
+            was_mounted = self._mountpoints.is_mounted(name)
+            if not was_mounted:
                 self._mount(volume, arrived, deadline)
-            self._holds.add(name, mount_id)
+            try:
+                self._holds.add(name, mount_id)
+            except PluginError:
+                if not was_mounted:  # the caller gets an error, so nobody would ever unmount it
+                    self._unmount(name, Deadline.after(EXPLAIN))
+                raise
         return str(self._mountpoints.path(name))
 
     def unmount(self, name: str, mount_id: str) -> None:
@@ -109,10 +115,13 @@ class Volumes:
             held = self._holds.of(name)
             if mount_id not in held:
                 return
-            if sum(held.values()) == 1 and self._mountpoints.is_mounted(name):
+            is_last = sum(held.values()) == 1
+            if is_last and self._mountpoints.is_mounted(name):
                 # First the mount, then the hold: if this fails, the hold stays, and the next call tries again.
                 self._unmount(name, deadline)
             self._holds.drop(name, mount_id)
+            if is_last:
+                self._clean(name)
 
     def remove(self, name: str) -> None:
         self._known(name)
@@ -127,6 +136,7 @@ class Volumes:
             self._driver.remove(volume, deadline)
             self._state.remove(name)
             self._clean(name)
+            self._failures.pop(name, None)
 
     def converge(self) -> None:
         """Bring together what is held and what is mounted: a mount nobody holds is what an interrupted call left.

@@ -1,23 +1,15 @@
-"""Stand-ins for what the core is given: a kind of storage, the kernel's mounts, a mount namespace of a test's own.
+"""Stand-ins for what the core is given: a kind of storage, and the kernel's mounts.
 
 Each keeps its state in public attributes for tests to look at, and every step can be made to wait or to fail.
 """
 
 from __future__ import annotations
 
-import ctypes
-import multiprocessing
-import os
 import threading
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec
-
-import pytest
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed, InvalidRequest, PluginError, Refused
@@ -26,7 +18,6 @@ from legacyhost.mounts import MountCommand, MountFailed
 from legacyhost.state import State, Volume
 from legacyhost.volumes import Volumes
 
-P = ParamSpec("P")
 #: Seconds after which a test gives up waiting for what should have happened at once.
 WAIT = 20.0
 
@@ -183,7 +174,7 @@ class FakeMounter:
 
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
-        self.mounting, self.unmounting, self.asking = Step(), Step(), Step()
+        self.mounting, self.answering, self.unmounting, self.asking = Step(), Step(), Step(), Step()
         #: Names whose program ends as soon as it has mounted.
         self.fleeting: set[str] = set()
 
@@ -195,6 +186,7 @@ class FakeMounter:
         assert Path(command.environment["FOLDER"], "secret").is_file(), "the program's files are missing"
         if volume not in self.fleeting:
             self._kernel.mounted.add(volume)
+        self.answering.take(volume)
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         self.unmounting.take(volume)
@@ -244,6 +236,12 @@ class World:
             path.rmdir() if path.is_dir() else path.unlink()
         self.restart()
 
+    def assert_nothing_is_left(self) -> None:
+        """Of volumes not mounted: no mount, no directory, no file, no hold."""
+        assert self.kernel.mounted == set()
+        assert self.kernel.directories == set()
+        assert self.left_behind() == []
+
     def left_behind(self) -> list[str]:
         """What there is in the runtime directory, as relative paths."""
         folder = self.runtime / "volumes"
@@ -252,41 +250,3 @@ class World:
 
 #: The usual failure of a mount.
 ENDED = MountFailed("it has ended")
-_NEW_MOUNT_NAMESPACE = 0x00020000  # CLONE_NEWNS, unshare(2)
-_PRIVATE_RECURSIVELY = 0x00040000 | 0x4000  # MS_PRIVATE | MS_REC, mount(2)
-
-
-def in_own_namespace(test: Callable[P, None]) -> Callable[P, None]:
-    """Run the test in a child process with a mount namespace of its own: its mounts are real, and go with it."""
-
-    @wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        if os.geteuid() != 0:
-            pytest.skip("only root can mount")
-        context = multiprocessing.get_context("fork")
-        told, tell = context.Pipe(duplex=False)
-        child = context.Process(target=lambda: tell.send(_outcome(lambda: test(*args, **kwargs))))
-        child.start()
-        tell.close()
-        try:
-            outcome = told.recv() if told.poll(WAIT) else f"it has not ended within {WAIT:g} s"
-        except EOFError:
-            outcome = "it has ended without a word"
-        child.join(1)
-        child.kill()
-        child.join()
-        assert not outcome, outcome
-
-    return run
-
-
-def _outcome(test: Callable[[], None]) -> str:
-    """What went wrong, empty when nothing did."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    try:
-        if libc.unshare(_NEW_MOUNT_NAMESPACE) or libc.mount(None, b"/", None, _PRIVATE_RECURSIVELY, None):
-            return f"no mount namespace: {os.strerror(ctypes.get_errno())}"
-        test()
-    except BaseException:  # noqa: BLE001 - the parent reports it, whatever it is
-        return traceback.format_exc()
-    return ""

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from fakes import World, in_own_namespace
+from fakes import World
 from falcon import testing
+from namespace import in_own_namespace
 
 from legacyhost import errors, log
 from legacyhost.rpc import Plugin
