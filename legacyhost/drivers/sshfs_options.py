@@ -11,6 +11,7 @@ from legacyhost.options import Option, Options, flag, matching, number, octal, o
 
 _WORDS = r"[A-Za-z0-9@.,+^*?=_-]{1,1000}"
 _algorithms = matching(_WORDS, "has to be a list of algorithms as in ssh_config(5)")
+_one_or_two = matching(r"[0-9A-Za-z]{1,20}( [0-9A-Za-z]{1,20})?", "is no value of ssh_config(5)")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\+-]{0,127}\$?", re.ASCII)
 
@@ -107,12 +108,12 @@ SSH_VALUES = {
     "ConnectionAttempts": (number(1, 10), "attempts at a connection (1)"),
     "ConnectTimeout": (number(1, 60), "seconds for a connection (10)"),
     "HostKeyAlgorithms": (_algorithms, "see ssh_config(5)"),
-    "IPQoS": (matching(r"[a-z0-9 ]{1,40}", "is no value of ssh_config(5)"), "see ssh_config(5)"),
+    "IPQoS": (_one_or_two, "see ssh_config(5)"),
     "KexAlgorithms": (_algorithms, "see ssh_config(5)"),
     "MACs": (_algorithms, "see ssh_config(5)"),
     "PreferredAuthentications": (_algorithms, "see ssh_config(5)"),
     "PubkeyAcceptedAlgorithms": (_algorithms, "see ssh_config(5)"),
-    "RekeyLimit": (matching(r"[0-9A-Za-z ]{1,40}", "is no value of ssh_config(5)"), "see ssh_config(5)"),
+    "RekeyLimit": (_one_or_two, "see ssh_config(5)"),
     "ServerAliveCountMax": (number(1, 100), "unanswered keep-alives before the connection is given up (2)"),
     "ServerAliveInterval": (number(1, 3600), "seconds between keep-alives (15)"),
     "StrictHostKeyChecking": (_host_key_checking, "always yes"),
