@@ -51,13 +51,15 @@ class SshfsDriver:
             if "sshcmd" not in self._defaults:
                 raise InvalidRequest(f"volume {name} needs the option sshcmd=[user@]host:[path], the remote directory")
             options["sshcmd"] = self._defaults["sshcmd"].replace(PLACEHOLDER, name)
+        if "on_remove" in self._defaults:
+            # Settled now: a default that is added later must not delete the data of volumes that are there already.
+            options.setdefault("on_remove", self._defaults["on_remove"])
         _, _, path = table.split_sshcmd(options["sshcmd"])
-        if self._effective(options)["on_remove"] == "purge" and posixpath.normpath(path or ".").lstrip("/") in (
-            "",
-            ".",
-        ):
+        first = posixpath.normpath(path or ".").lstrip("/").partition("/")[0]
+        if options.get("on_remove") == "purge" and first in ("", ".", ".."):
             raise InvalidRequest(
-                "on_remove=purge needs a directory of the volume's own in sshcmd, not the account's home or the root"
+                "on_remove=purge needs a directory of the volume's own in sshcmd, not the account's home, the root or"
+                " what is above them"
             )
         return options
 
@@ -126,8 +128,7 @@ class SshfsDriver:
         return None
 
     def removal(self, volume: Volume, others: Sequence[Volume]) -> None:
-        options = self._effective(volume.options)
-        if options["on_remove"] != "purge":
+        if volume.options.get("on_remove") != "purge":
             return
         own = self._place(volume)
         for other in others:
@@ -139,12 +140,11 @@ class SshfsDriver:
                 )
 
     def remove(self, volume: Volume, deadline: Deadline) -> None:
-        options = self._effective(volume.options)
-        if options["on_remove"] != "purge":
+        if volume.options.get("on_remove") != "purge":
             return
         from legacyhost.ssh.remote import Remote
 
-        target = self._target(options)
+        target = self._target(self._effective(volume.options))
         with Remote.connect(target, self._known_hosts, deadline) as remote:
             remote.purge(target.path)
 
@@ -192,9 +192,11 @@ def _fuse_options(options: Mapping[str, str]) -> list[str]:
 
 def _ssh_config(options: Mapping[str, str], target: Target, known_hosts: Sequence[Path]) -> str:
     """A configuration of the volume's own, given with -F, so that no other file has a say."""
-    identities = target.identity_files or default_identity_files()
+    identities = target.identity_files
+    if not identities and target.password is None:
+        identities = default_identity_files()
     lines = ["# Made anew at each mount.", "Host *", f"Port {target.port}"]
-    lines += [f"IdentityFile {_quoted(path)}" for path in identities]
+    lines += [f"IdentityFile {_quoted(path)}" for path in identities or ("none",)]
     lines += [
         "IdentitiesOnly yes",
         "StrictHostKeyChecking yes",

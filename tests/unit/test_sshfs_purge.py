@@ -1,0 +1,93 @@
+"""on_remove=purge: only ever what the volume was created with, and only a directory of its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from legacyhost.deadline import Deadline
+from legacyhost.drivers.sshfs import SshfsDriver
+from legacyhost.errors import InvalidRequest, Refused
+from legacyhost.state import Volume
+
+SSHCMD = "anna@192.0.2.1:/srv/data"
+
+
+@pytest.fixture
+def driver() -> SshfsDriver:
+    return SshfsDriver([], {})
+
+
+def volume(driver: SshfsDriver, name: str = "data", **given: str) -> Volume:
+    options = {"sshcmd": SSHCMD, **given}
+    return Volume(name, driver.parse(name, options), datetime(2024, 2, 29, tzinfo=UTC), {})
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "//", ".", "./", "~/", "/.", "a/..", "/a/..", "/a/../", "..", "../", "../x", "a/../..", "/.."]
+)
+def test_purge_needs_a_directory_of_the_volumes_own(driver: SshfsDriver, path: str) -> None:
+    """The home directory, the root, and what is above or beside them are never promised to be emptied."""
+    with pytest.raises(InvalidRequest, match="on_remove=purge needs a directory of the volume's own"):
+        driver.parse("data", {"sshcmd": f"anna@nas:{path}", "on_remove": "purge"})
+    with pytest.raises(InvalidRequest, match="on_remove=purge"):
+        SshfsDriver([], {"on_remove": "purge"}).parse("data", {"sshcmd": f"anna@nas:{path}"})
+    assert driver.parse("data", {"sshcmd": f"anna@nas:{path}", "on_remove": "keep"})
+
+
+@pytest.mark.parametrize("path", ["data", "/srv", "a/b", "a/../b", "~/x", "/...", "..."])
+def test_purge_of_an_own_directory_is_possible(driver: SshfsDriver, path: str) -> None:
+    """Anything below the home or the root has a name of its own."""
+    assert driver.parse("data", {"sshcmd": f"anna@nas:{path}", "on_remove": "purge"})["on_remove"] == "purge"
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "is_refused"),
+    [
+        ("anna@nas:/srv/a", "anna@nas:/srv/a", True),
+        ("anna@nas:/srv", "anna@nas:/srv/a", True),
+        ("anna@nas:/srv/a/b", "anna@nas:/srv/a", True),
+        ("anna@nas:/srv/a/", "anna@nas:/srv/./a", True),
+        ("anna@nas:/srv/x/../a", "anna@nas:/srv/a", True),
+        ("anna@NAS:/srv/a", "anna@nas:/srv/a", True),
+        ("anna@nas:a", "anna@nas:a/b", True),
+        ("anna@nas:a", "anna@nas:", True),
+        ("anna@nas:a", "anna@nas:~/a", True),
+        ("anna@nas:a", "anna@nas:..", True),
+        ("anna@nas:/srv/a", "anna@nas:/srv/ab", False),
+        ("anna@nas:/srv/a", "anna@nas:/srv/b", False),
+        ("anna@nas:/srv/a", "anna@other:/srv/a", False),
+        ("anna@nas:a", "berta@nas:a", False),
+        ("anna@nas:/a", "anna@nas:a", False),
+    ],
+)
+def test_purge_is_refused_while_another_volume_is_in_the_directory(
+    driver: SshfsDriver, own: str, other: str, is_refused: bool
+) -> None:
+    """The same directory, one above or one below of the same account; without purge nothing is refused."""
+    purged = volume(driver, "own", sshcmd=own, on_remove="purge")
+    others = [volume(driver, "apart", sshcmd="x@y:/z"), volume(driver, "other", sshcmd=other)]
+    driver.removal(volume(driver, "own", sshcmd=own), others)
+    if not is_refused:
+        driver.removal(purged, others)
+        return
+    with pytest.raises(Refused, match="volume other has its data in the same remote directory"):
+        driver.removal(purged, others)
+
+
+def test_volumes_on_another_port_are_on_another_host(driver: SshfsDriver) -> None:
+    """Behind each port there may be another machine."""
+    other = volume(driver, "other", port="2222")
+    driver.removal(volume(driver, "own", on_remove="purge"), [other])
+
+
+def test_a_later_configuration_never_deletes_data() -> None:
+    """Purge is what the volume was created with: a default added since is not for volumes there are already."""
+    before = volume(SshfsDriver([], {}))
+    later = SshfsDriver([], {"on_remove": "purge", "timeout": "1"})
+    later.removal(before, [volume(later, "other")])
+    later.remove(before, Deadline.after(0))  # would fail if it turned to the network
+    created_since = volume(later)
+    assert created_since.options["on_remove"] == "purge"
+    assert volume(later, on_remove="keep").options["on_remove"] == "keep"
