@@ -69,9 +69,15 @@ def load(path: Path) -> Config:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ConfigError(f"there is no {path}; make one: cp {path.parent / 'sshfs.toml'} {path}") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        example = path.with_name("sshfs.toml")
+        hint = "it needs at least the line [volume]" if path == example else f"make one: cp {example} {path}"
+        raise ConfigError(f"there is no {path}; {hint}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read: a value in it is too large or too deep") from error
     try:
         _only(content, "", "log_level", "volume")
         level = _text(content, "log_level", "info")
@@ -87,13 +93,14 @@ def load(path: Path) -> Config:
 
 def _volume(section: Mapping[str, object]) -> VolumeConfig:
     _only(section, "volume.", "driver", "scope", "defaults")
-    scope = _text(section, "scope", "local")
+    driver = _text(section, "driver", "sshfs", "volume.")
+    scope = _text(section, "scope", "local", "volume.")
     if scope not in SCOPES:
         raise ValueError(f"volume.scope has to be {' or '.join(SCOPES)}")
     defaults = section.get("defaults", {})
     if not isinstance(defaults, dict):
         raise ValueError("volume.defaults has to be a section")
-    return VolumeConfig(_text(section, "driver", "sshfs"), scope, {k: _option(k, v) for k, v in defaults.items()})
+    return VolumeConfig(driver, scope, {k: _option(k, v) for k, v in defaults.items()})
 
 
 def _option(name: str, value: object) -> str:
@@ -105,10 +112,10 @@ def _option(name: str, value: object) -> str:
     raise ValueError(f"volume.defaults.{printable(name)} has to be a string, a number, true or false")
 
 
-def _text(section: Mapping[str, object], key: str, default: str) -> str:
+def _text(section: Mapping[str, object], key: str, default: str, prefix: str = "") -> str:
     value = section.get(key, default)
     if not isinstance(value, str):
-        raise ValueError(f"{key} has to be a string")
+        raise ValueError(f"{prefix}{key} has to be a string")
     return value
 
 
