@@ -155,6 +155,25 @@ class Sshd:
         raise RuntimeError(f"sshd did not start: {self.log.read_text()}")
 
 
+@contextmanager
+def kept(directory: Path) -> Iterator[Path]:
+    """A new tree in ``directory`` that must be the same, byte for byte, afterwards."""
+    (directory / "deep" / "er").mkdir(parents=True)
+    (directory / "deep" / "er" / "file").write_bytes(os.urandom(1000))
+    (directory / "file").write_bytes(b"precious")
+    before = _snapshot(directory)
+    yield directory
+    assert _snapshot(directory) == before
+
+
+def _snapshot(top: Path) -> dict[str, tuple[int, float, bytes]]:
+    found = {}
+    for path in [top, *top.rglob("*")]:
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path)] = (path.stat().st_mode, path.stat().st_mtime, content)
+    return found
+
+
 def _descendants(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for file in Path("/proc").glob("[0-9]*/stat"):

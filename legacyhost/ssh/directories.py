@@ -57,7 +57,10 @@ class Directories:
             if is_missing(error):
                 raise self._failed("write to", path, error) from error
             return False
-        self._sftp.rmdir(entry)
+        try:
+            self._sftp.rmdir(entry)
+        except OSError as error:
+            raise self._failed("clean up after a test in", path, error) from error
         return True
 
     def _is_directory(self, path: str) -> bool:

@@ -7,6 +7,7 @@ import binascii
 import io
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from legacyhost.errors import Failed
-from legacyhost.ssh.target import Secret, Target, default_identity_files
+from legacyhost.ssh.target import Secret, Target
 from legacyhost.ssh.wording import clean, reason
 
 _LARGEST_KEY_FILE = 64 * 1024
@@ -46,11 +47,14 @@ class Credentials:
     notes: list[str] = field(default_factory=list)
 
 
-def credentials_of(target: Target) -> Credentials:
-    """The credentials of a target, read from disk. Raises Failed where a file that was named cannot be used."""
+def credentials_of(target: Target, defaults: Sequence[str]) -> Credentials:
+    """The credentials of a target, read from disk. Raises Failed where a file that was named cannot be used.
+
+    ``defaults``: the key files to try where the target has neither identity files nor a password.
+    """
     found = Credentials(password=target.password)
     if not target.identity_files and target.password is None:
-        for file in default_identity_files():
+        for file in defaults:
             try:
                 found.identities += _load(file, None)[0]
             except Failed as error:

@@ -18,7 +18,7 @@ from legacyhost.ssh.attempt import Attempt, Late
 from legacyhost.ssh.connection import KINDS, Connection, NoSuchKind, exchange_keys
 from legacyhost.ssh.directories import Directories, Space
 from legacyhost.ssh.sftp import Nonsense, Sftp
-from legacyhost.ssh.target import HostKey, Target
+from legacyhost.ssh.target import HostKey, Target, default_identity_files
 from legacyhost.ssh.wording import clean, place
 
 __all__ = ["HostKey", "Remote", "Space", "fetch_host_key"]
@@ -47,7 +47,7 @@ class Remote:
         attempt = Attempt(deadline)
 
         def work() -> Remote:
-            credentials = identities.credentials_of(target)
+            credentials = identities.credentials_of(target, default_identity_files())
             connection = trust.connect_to_trusted(target, known_hosts, attempt)
             attempt.stage = "the login"
             login.log_in(connection.transport, target, credentials)
@@ -56,7 +56,7 @@ class Remote:
 
         try:
             return _bounded(attempt, target.host, target.port, work)
-        except PluginError:
+        except BaseException:
             attempt.close()
             raise
 

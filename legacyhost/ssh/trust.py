@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,12 +74,12 @@ def _why_not_known(target: Target, known_hosts: Sequence[Path], offered: HostKey
     if not usable:
         return f"host key of {where} is not known ({offered}); if that is right: legacyhost trust {where}"
     known = next((entry for entry in usable if entry.key.kind == offered.kind), usable[0])
-    name = known_hosts_name(target.host, target.port)
-    shown = f"'{name}'" if name.startswith("[") else name
+    name = shlex.quote(known_hosts_name(target.host, target.port))
+    file = shlex.quote(str(known.file))
     return (
         f"host key of {where} has changed: known is {known.key}, offered is {offered}; somebody may be in "
         "between, do not go on unless the change was expected; "
-        f"if it was: ssh-keygen -R {shown} -f {known.file} && legacyhost trust {where}"
+        f"if it was: ssh-keygen -R {name} -f {file} && legacyhost trust {where}"
     )
 
 

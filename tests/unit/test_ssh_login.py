@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 from oddsshd import Manners, OddServer
 from sshd import KINDS, Sshd, keygen, time_limit
@@ -139,8 +140,7 @@ def test_a_wrong_password_is_sent_once(tmp_path: Path) -> None:
     manners.methods = "password,keyboard-interactive"
     with OddServer(manners) as server, pytest.raises(Failed) as caught:
         _connect_with_password(server, tmp_path, "wrong-hunter2")
-    assert manners.passwords_seen == ["wrong-hunter2"]
-    assert manners.answers_seen == []
+    assert (manners.passwords_seen, manners.answers_seen) == (["wrong-hunter2"], [])
     assert caught.value.message == (
         f"{server.host}:{server.port} refused the login of anna "
         "(tried: password; the server accepts: password, keyboard-interactive)"
@@ -218,26 +218,49 @@ def test_identity_files_that_cannot_be_used(tmp_path: Path, make: Callable[[Path
     file = tmp_path / "key"
     make(file)
     with pytest.raises(Failed, match=f"^identity file {file} {sentence}"):
-        credentials_of(Target("nas", "anna", identity_files=(str(file),)))
+        credentials_of(Target("nas", "anna", identity_files=(str(file),)), [])
 
 
 def test_a_wrong_passphrase(tmp_path: Path) -> None:
     """An encrypted key that the password does not open is not skipped; the password is not shown."""
     file = _encrypted(tmp_path / "key")
     with pytest.raises(Failed, match="password= is not its passphrase") as caught:
-        credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("hunter2")))
+        credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("hunter2")), [])
     assert "hunter2" not in repr(caught.value) + repr(caught.value.__cause__)
 
 
 def test_a_password_that_no_key_needs_is_kept(tmp_path: Path) -> None:
     """With a key that is not encrypted the password is the account's, and both are there to be tried."""
     file = keygen(tmp_path / "key", "ed25519")
-    found = credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("x")))
-    assert [identity.file for identity in found.identities] == [str(file)]
-    assert found.password == Secret("x")
+    found = credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("x")), [])
+    assert ([identity.file for identity in found.identities], found.password) == ([str(file)], Secret("x"))
 
 
-def test_no_session_and_no_sftp(tmp_path: Path) -> None:
+def test_default_keys_are_used_only_without_other_credentials(tmp_path: Path) -> None:
+    """Default keys step back behind anything given; those that cannot be used are noted, not an error."""
+    good, encrypted = keygen(tmp_path / "good", "ed25519"), _encrypted(tmp_path / "encrypted")
+    defaults = [str(encrypted), str(good), str(tmp_path / "missing")]
+    found = credentials_of(Target("nas", "anna"), defaults)
+    assert [identity.file for identity in found.identities] == [str(good)]
+    assert len(found.notes) == 2
+    assert "needs a passphrase" in found.notes[0]
+    for given in (Target("nas", "anna", password=Secret("x")), Target("n", "a", identity_files=(str(good),))):
+        assert credentials_of(given, [str(encrypted)]).notes == []
+
+
+def test_no_session_at_all(tmp_path: Path) -> None:
+    """A server that opens no session for an account is quoted with its reason."""
+
+    class Strict(Manners):
+        def check_channel_request(self, kind: str, chanid: int) -> int:
+            return int(paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
+
+    with OddServer(Strict()) as server, pytest.raises(Failed, match="opens no session for anna: ") as caught:
+        _connect_with_password(server, tmp_path, "right")
+    assert "prohibited" in caught.value.message.lower()
+
+
+def test_no_sftp(tmp_path: Path) -> None:
     """A server without an SFTP subsystem is told from one that lacks the program, or whose shell talks."""
     with Sshd(tmp_path / "none", kinds=["ed25519"], sftp=False) as server:
         assert "has no SFTP for" in _refusal(server)
