@@ -7,6 +7,7 @@ connection about to be closed, which Docker would repeat without its content (mo
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ THREADS = 512
 #: Seconds a stop waits for calls in flight; the longest is a Mount with timeout=100 whose failure is explained.
 GRACE = 120
 FIRST_DESCRIPTOR = 3
+PR_SET_PDEATHSIG = 1
 
 
 class _Quiet(Logger):  # type: ignore[misc]
@@ -102,6 +104,8 @@ class Server(BaseApplication):  # type: ignore[misc]
         _Master(self).run()
 
     def _start_worker(self, _worker: object) -> None:
+        _die_with_parent()
+
         # In a thread: the signal arrives in the loop that accepts connections, which must not wait for a file.
         def reload(*_: object) -> None:
             threading.Thread(target=self._reload, name="reload", daemon=True).start()
@@ -112,6 +116,15 @@ class Server(BaseApplication):  # type: ignore[misc]
     def _reload(self) -> None:
         self._host.reload()
         self.notifier.status(self._host.status)
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies: two workers must never be at work (prctl(2))."""
+    parent = os.getppid()
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def inherited_socket() -> str | None:

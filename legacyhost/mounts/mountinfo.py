@@ -20,12 +20,15 @@ class Mount:
 
 
 def parse(text: str) -> list[Mount]:
-    """All mounts, in the order of the file: of two on one mountpoint the later covers the earlier."""
-    return [_mount(line) for line in text.splitlines() if " - " in line]
+    """All mounts, in the order of the file: of two on one mountpoint the later covers the earlier.
+
+    Only ``\\n`` ends a line: anybody who may mount can have the other characters of str.splitlines() in a path.
+    """
+    return [_mount(line) for line in text.split("\n") if " - " in line]
 
 
 def read(path: Path = MOUNTINFO) -> list[Mount]:
-    return parse(path.read_text(errors="surrogateescape"))
+    return parse(path.read_bytes().decode(errors="surrogateescape"))
 
 
 def escape(path: Path) -> str:

@@ -73,9 +73,10 @@ class ProcessMounter:
         lines = []
         for path in Path("/proc").glob("[0-9]*/mountinfo"):
             try:
-                lines += [f"{path}:{line}" for line in path.read_text(errors="surrogateescape").splitlines()]
+                content = path.read_bytes().decode(errors="surrogateescape")
             except OSError:
                 continue  # the process has ended meanwhile
+            lines += [f"{path}:{line}" for line in content.split("\n")]
         return users_in("\n".join(lines), device, mountpoint)
 
     def _await(

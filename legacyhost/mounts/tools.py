@@ -21,12 +21,10 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end, at most ``timeout`` seconds. Status 124 and 127 as timeout(1) and a shell give them."""
     try:
-        return subprocess.run(
+        ran = subprocess.run(
             argv,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
-            errors="replace",
             timeout=max(0.1, timeout),
             env={**ENVIRONMENT, **(environment or {})},
             check=False,
@@ -35,6 +33,9 @@ def run(
         return subprocess.CompletedProcess(argv, 124, "", f"{argv[0]} has not ended within {timeout:.0f} s")
     except OSError as error:
         return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: {error.strerror}")
+    # Not text=True, which would make line breaks of the carriage returns in somebody's paths.
+    out, err = (output.decode(errors="surrogateescape") for output in (ran.stdout, ran.stderr))
+    return subprocess.CompletedProcess(argv, ran.returncode, out, err)
 
 
 def device_of(mountpoint: Path) -> str | None:
@@ -58,7 +59,7 @@ def users_in(found: str, device: str, mountpoint: Path) -> list[int]:
     Sandboxed services have a copy of the mount at the same path and are no users; a container sees it elsewhere.
     """
     processes = set()
-    for line in found.splitlines():
+    for line in found.split("\n"):
         path, _, entry = line.partition(":")
         for mount in mountinfo.parse(entry):
             if mount.device == device and mount.mountpoint != str(mountpoint):

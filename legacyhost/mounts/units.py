@@ -95,7 +95,7 @@ class UnitMounter:
             # What a killed program leaves behind is a mount on which everything fails: detach it.
             f"ExecStopPost=-/bin/umount --lazy --quiet -- {_quote(mountpoint)}",
             f"TimeoutStartSec={seconds}",
-            "TimeoutStopSec=10",
+            "TimeoutStopSec=5",
             # sshfs unmounts on SIGTERM; the ssh it leaves behind has nothing to finish.
             "KillMode=mixed",
             "UMask=0077",
