@@ -34,7 +34,7 @@ def run(
     except OSError as error:
         return subprocess.CompletedProcess(argv, 127, "", f"{argv[0]}: {error.strerror}")
     # Not text=True, which would make line breaks of the carriage returns in somebody's paths.
-    out, err = (output.decode(errors="surrogateescape") for output in (ran.stdout, ran.stderr))
+    out, err = (output.decode(errors="replace") for output in (ran.stdout, ran.stderr))
     return subprocess.CompletedProcess(argv, ran.returncode, out, err)
 
 
