@@ -16,15 +16,21 @@ is_mounted() {
     return 1
 }
 
+escaped() {
+    printf '%s' "$1" | sed 's/\\/\\134/g; s/ /\\040/g; s/\t/\\011/g'
+}
+
 case $1 in
 prepare)
-    is_mounted "$2/mounts" && exit 0
+    bare=$(escaped "$2/bare")
+    mounts=$(escaped "$2/mounts")
+    is_mounted "$mounts" && exit 0
     exec 9<"$2"
     flock 9
-    is_mounted "$2/mounts" && exit 0
+    is_mounted "$mounts" && exit 0
     # "bare" is made a mount of its own and private, so that what is mounted below "mounts" does not appear there too;
     # "mounts" is shared, so that a sandboxed service sees what is mounted.
-    is_mounted "$2/bare" || mount --bind "$2/bare" "$2/bare" || exit 1
+    is_mounted "$bare" || mount --bind "$2/bare" "$2/bare" || exit 1
     mount --make-private "$2/bare" || exit 1
     exec mount --bind -o ro "$2/bare" "$2/mounts"
     ;;
