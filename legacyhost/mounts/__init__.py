@@ -43,7 +43,10 @@ class Mounter(Protocol):
         ...
 
     def users(self, mountpoint: Path) -> list[int]:
-        """Process IDs in whose mount namespaces the mount is seen elsewhere than at ``mountpoint``: containers."""
+        """Process IDs in whose mount namespaces the mount is seen elsewhere than at ``mountpoint``: containers.
+
+        Raises Failed when that cannot be found out.
+        """
         ...
 
     def where_to_look(self, volume: str) -> str:

@@ -17,6 +17,8 @@ from legacyhost.mounts.tools import SCRIPT, SHELL, device_of, run, users_in, wai
 
 #: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX); ":SERIAL.service" comes behind.
 NAME_LIMIT = 255 - 17
+#: What stands for the serial, eight hexadecimal digits, in a pattern.
+SERIAL = "????????"
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
 
@@ -43,13 +45,14 @@ class UnitMounter:
         if len(name) > NAME_LIMIT:
             digest = hashlib.sha256(name.encode()).hexdigest()[:16]
             name = f"{name[: NAME_LIMIT - 17]}:{digest}"
-        return f"{name}:*.service"
+        # A "*" would also match "DIGEST:SERIAL", and with it the volume whose cut-off name this one is.
+        return f"{name}:{SERIAL}.service"
 
     def where_to_look(self, volume: str) -> str:
         return f"journalctl -u '{self.pattern(volume)}'"
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
-        unit = self.pattern(volume).replace("*", secrets.token_hex(4))
+        unit = self.pattern(volume).replace(SERIAL, secrets.token_hex(4))
         ran = run(self._start(unit, mountpoint, command, deadline), deadline.left() + PATIENCE)
         if ran.returncode != 0:
             raise MountFailed(_last_words(unit) or ran.stderr.strip())
@@ -73,8 +76,11 @@ class UnitMounter:
         device = device_of(mountpoint)
         if device is None:
             return []
-        search = ["sh", "-c", 'grep -s -F -e "$1" /proc/[0-9]*/mountinfo', "sh", f" {device} "]
+        search = ["sh", "-c", 'grep -s -F -e "$1" /proc/[0-9]*/mountinfo; echo end', "sh", f" {device} "]
         found = run(["systemd-run", "--quiet", "--collect", "--wait", "--pipe", *search], PATIENCE)
+        if not found.stdout.endswith("end\n"):
+            why = found.stderr.strip() or "the search was cut off"
+            raise Failed(f"it cannot be found out who uses {mountpoint}: {why}")
         return users_in(found.stdout, device, mountpoint)
 
     def _start(self, unit: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:

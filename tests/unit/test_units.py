@@ -1,0 +1,236 @@
+"""Mounts as units of systemd: what PID 1 is asked for, read from stand-ins for its commands that really mount."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+from namespace import in_own_namespace
+
+from legacyhost.deadline import Deadline
+from legacyhost.errors import Failed
+from legacyhost.mounts import MountCommand, MountFailed, mountinfo
+from legacyhost.mounts.units import UnitMounter
+
+LONG = "v" * 255
+COMMAND = MountCommand(
+    ["sshfs", "-f", "anna@nas:/sp ace/$HOME/%d", "{mountpoint}"], "Volume data (anna@nas)", {"SSH_ASKPASS": "/a b"}
+)
+#: Without --wait: "starts" the mount of the last argument. With --wait: runs what comes behind the options.
+SYSTEMD_RUN = """
+case "$*" in
+*" --wait "*) while [ "${1#--}" != "$1" ]; do shift; done; exec "$@" ;;
+*) [ -e "$here/cannot-start" ] && { echo "Job failed. See journalctl." >&2; exit 1; }
+   for last; do :; done; mount -t tmpfs tmpfs "$last" ;;
+esac
+"""
+#: Kills what stands in the file "mounted"; with a file "stubborn" only by SIGKILL, with "hopeless" not at all.
+SYSTEMCTL = """
+[ -e "$here/hopeless" ] && exit 0
+case "$*" in *SIGTERM*) [ -e "$here/stubborn" ] && exit 0 ;; esac
+umount "$(cat "$here/mounted")" 2>/dev/null
+"""
+JOURNALCTL = '[ -e "$here/cannot-start" ] && echo "fuse: device not found"; exit 0'
+
+
+@dataclass
+class Systemd:
+    """Stand-ins for systemd's commands in front of everything on the PATH; ``here`` tells them how to behave."""
+
+    here: Path
+    runtime: Path
+    mountpoint: Path
+
+    @classmethod
+    def boot(cls, directory: Path) -> Systemd:
+        here, mountpoint = directory / "here", directory / "mounts" / "data"
+        here.mkdir()
+        mountpoint.mkdir(parents=True)
+        (here / "mounted").write_text(str(mountpoint))
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/sbin"], check=True)
+        for name, text in (("systemd-run", SYSTEMD_RUN), ("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL)):
+            program = Path("/usr/sbin", name)
+            record = f'here={shlex.quote(str(here))}\nprintf "%s\\0" "${{0##*/}}" "$@" ";" >>"$here/calls"\n'
+            program.write_text(f"#!/bin/sh\n{record}{text}")
+            program.chmod(0o755)
+        return cls(here, directory, mountpoint)
+
+    def calls(self) -> list[list[str]]:
+        """What was run since the last time this was asked, each with its arguments."""
+        file = self.here / "calls"
+        text = file.read_text() if file.exists() else ""
+        file.unlink(missing_ok=True)
+        return [call.strip("\0").split("\0") for call in text.split("\0;\0") if call]
+
+    def is_mounted(self) -> bool:
+        return any(mount.mountpoint == str(self.mountpoint) for mount in mountinfo.read())
+
+    def mount(self, mounter: UnitMounter, seconds: float = 30.0) -> None:
+        argv = [str(self.mountpoint) if word == "{mountpoint}" else word for word in COMMAND.argv]
+        command = MountCommand(argv, COMMAND.description, COMMAND.environment)
+        mounter.mount("data", self.mountpoint, command, Deadline.after(seconds))
+
+
+@pytest.mark.parametrize("name", ["data", "a.b-c_d", "0", LONG, LONG[:238], LONG[:200]], ids=len)
+def test_the_units_of_a_volume_have_a_name_systemd_takes(name: str) -> None:
+    """At most 255 characters with a serial, all of them allowed in a unit's name (systemd.unit(5))."""
+    unit = UnitMounter("sshfs", Path("/run")).pattern(name).replace("?" * 8, "0123abcd")
+    assert unit.endswith(":0123abcd.service")
+    assert len(unit) <= 255
+    assert re.fullmatch(r"[A-Za-z0-9:_.-]+", unit)
+
+
+def test_a_pattern_matches_the_units_of_no_other_volume() -> None:
+    """Names that begin alike, that are cut off, that look like a cut-off one: each matches itself alone."""
+    mounters = [UnitMounter(plugin, Path("/run")) for plugin in ("sshfs", "ssh", "sshfs2")]
+    beginnings = [LONG[:length] for length in range(200, 256)]
+    names = ["data", "data2", "dat", "a", LONG[:-1] + "w", "v" * 254 + "-", *beginnings]
+    patterns = [mounter.pattern(name) for mounter in mounters for name in names]
+    assert len(set(patterns)) == len(patterns)
+    for pattern in patterns:
+        unit = pattern.replace("?" * 8, "0123abcd")
+        assert [other for other in patterns if fnmatchcase(unit, other)] == [pattern]
+
+
+def test_where_to_look_is_a_command_for_a_shell() -> None:
+    """Quoted, so that it can be pasted: no shell expands the pattern."""
+    words = shlex.split(UnitMounter("sshfs", Path("/run")).where_to_look("data"))
+    assert words[:2] == ["journalctl", "-u"]
+    assert fnmatchcase("legacyhost:sshfs:data:0123abcd.service", words[2])
+
+
+@in_own_namespace
+def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
+    """Its name, its place in the order of boot and shutdown, its two steps around the program, its sandbox."""
+    systemd = Systemd.boot(tmp_path)
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    (call,) = systemd.calls()
+    assert call[:3] == ["systemd-run", "--quiet", "--collect"]
+    (unit,) = (word.removeprefix("--unit=") for word in call if word.startswith("--unit="))
+    assert fnmatchcase(unit, mounter.pattern("data"))
+    assert "--setenv=SSH_ASKPASS=/a b" in call
+    words = call[call.index("--") + 1 :]
+    assert words == ["sshfs", "-f", "anna@nas:/sp ace/$$HOME/%d", str(systemd.mountpoint)]
+    properties = [word.removeprefix("--property=").partition("=")[::2] for word in call if word.startswith("--prop")]
+    found = dict(properties)
+    assert len(found) == len(properties)
+    assert found["Description"] == "Volume data (anna@nas)"
+    assert (found["Before"], found["Wants"]) == ("legacyhost.target", "legacyhost.target")
+    assert "network-online.target" in found["After"]
+    assert not [value for value in found.values() if "docker" in value]
+    assert found["ExecStartPre"].endswith(f'/mount-unit.sh prepare "{systemd.runtime}"')
+    assert found["ExecStartPost"].endswith(f'/mount-unit.sh await "{systemd.mountpoint}"')
+    assert found["ExecStopPost"] == f'-/bin/umount --lazy --quiet -- "{systemd.mountpoint}"'
+    assert found["TimeoutStartSec"] == "30"
+    assert found["NoNewPrivileges"] == "yes"
+    assert {"Type", "KillMode", "CapabilityBoundingSet"} <= found.keys()
+    assert "PrivateMounts" not in found, "the mount would not be seen outside"
+
+
+@in_own_namespace
+def test_each_mount_has_a_unit_name_of_its_own(tmp_path: Path) -> None:
+    """The unit of the mount before may still be ending: its name is not used again."""
+    systemd = Systemd.boot(tmp_path)
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    for _ in range(2):
+        systemd.mount(mounter)
+        mounter.unmount("data", systemd.mountpoint, Deadline.after(30))
+    units = [word for call in systemd.calls() for word in call if word.startswith("--unit=")]
+    assert len(set(units)) == 2
+
+
+@in_own_namespace
+def test_a_unit_that_does_not_start_is_told_with_its_programs_last_words(tmp_path: Path) -> None:
+    """What the program said explains more than that a job failed; it is looked for under that very unit."""
+    systemd = Systemd.boot(tmp_path)
+    (systemd.here / "cannot-start").touch()
+    with pytest.raises(MountFailed) as caught:
+        systemd.mount(UnitMounter("sshfs", systemd.runtime))
+    assert caught.value.detail == "fuse: device not found"
+    start, look = systemd.calls()
+    (unit,) = (word.removeprefix("--unit=") for word in start if word.startswith("--unit="))
+    assert look[0] == "journalctl"
+    assert f"_SYSTEMD_UNIT={unit}" in look
+    Path("/usr/sbin/journalctl").write_text("#!/bin/sh\n")
+    with pytest.raises(MountFailed, match="Job failed"):
+        systemd.mount(UnitMounter("sshfs", systemd.runtime))
+
+
+@in_own_namespace
+def test_unmounting_is_a_signal_to_the_main_process(tmp_path: Path) -> None:
+    """No job, which would wait for docker's own stop job; sshfs unmounts on SIGTERM."""
+    systemd = Systemd.boot(tmp_path)
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    systemd.calls()
+    mounter.unmount("data", systemd.mountpoint, Deadline.after(30))
+    assert not systemd.is_mounted()
+    assert systemd.calls() == [["systemctl", "kill", "--kill-who=main", "--signal=SIGTERM", mounter.pattern("data")]]
+
+
+@in_own_namespace
+def test_what_does_not_end_is_killed(tmp_path: Path) -> None:
+    """A program that ignores SIGTERM gets SIGKILL, with all that belongs to it."""
+    systemd = Systemd.boot(tmp_path)
+    (systemd.here / "stubborn").touch()
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    systemd.calls()
+    mounter.unmount("data", systemd.mountpoint, Deadline.after(0.1))
+    assert not systemd.is_mounted()
+    assert [call[2:4] for call in systemd.calls()][-1] == ["--kill-who=all", "--signal=SIGKILL"]
+
+
+@in_own_namespace
+def test_a_mount_no_unit_holds_is_detached(tmp_path: Path) -> None:
+    """Made by hand, or its unit is lost: it is detached where PID 1 sees it; if that fails too, it is told."""
+    systemd = Systemd.boot(tmp_path)
+    (systemd.here / "hopeless").touch()
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    systemd.calls()
+    mounter.unmount("data", systemd.mountpoint, Deadline.after(0.1))
+    assert not systemd.is_mounted()
+    assert systemd.calls()[-1][-4:] == ["umount", "--lazy", "--", str(systemd.mountpoint)]
+    systemd.mount(mounter)
+    Path("/usr/sbin/systemd-run").write_text("#!/bin/sh\necho Access denied >&2; exit 1")
+    with pytest.raises(Failed, match=r"^volume data cannot be unmounted from .*: Access denied; see journalctl"):
+        mounter.unmount("data", systemd.mountpoint, Deadline.after(0.1))
+
+
+@in_own_namespace
+def test_users_are_looked_for_by_pid_1(tmp_path: Path) -> None:
+    """The service itself may be kept from seeing other processes: PID 1 runs the search."""
+    systemd = Systemd.boot(tmp_path)
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    assert mounter.users(systemd.mountpoint) == []
+    systemd.mount(mounter)
+    assert mounter.users(systemd.mountpoint) == []
+    elsewhere = tmp_path / "container"
+    elsewhere.mkdir()
+    script = 'mount --bind "$1" "$2" && echo ready && exec sleep 60'
+    with subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(systemd.mountpoint), str(elsewhere)],
+        stdout=subprocess.PIPE,
+    ) as container:
+        assert container.stdout is not None
+        assert container.stdout.readline() == b"ready\n"
+        assert mounter.users(systemd.mountpoint) == [container.pid]
+        container.kill()
+
+
+@in_own_namespace
+def test_when_users_cannot_be_looked_for_nobody_is_said_to_be_there(tmp_path: Path) -> None:
+    """Where the search fails, it is not known whether a container sees the mount: an error, never "nobody"."""
+    systemd = Systemd.boot(tmp_path)
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    Path("/usr/sbin/systemd-run").write_text("#!/bin/sh\necho Access denied >&2; exit 1")
+    with pytest.raises(Failed, match="Access denied"):
+        mounter.users(systemd.mountpoint)
