@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from .conftest import DEBIAN, TOP, Deb, run
 
 MODULES = "usr/lib/python3/dist-packages"
 UNITS = ("legacyhost@.service", "legacyhost@.socket", "legacyhost.target")
-DIST_INFO = ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "top_level.txt")
+DIST_INFO = {"METADATA", "entry_points.txt", "top_level.txt"}
 
 FILES = {
     "etc/legacyhost/sshfs.toml",
@@ -30,11 +31,13 @@ SCRIPTS = {f"{MODULES}/legacyhost/drivers/askpass.sh", f"{MODULES}/legacyhost/mo
 
 
 def test_files(deb: Deb) -> None:
-    """Compressed or not, as debhelper decides."""
+    """Compressed or not, and what else about the distribution, as the Debian that builds it decides."""
     files = {member.name.removeprefix("./").removesuffix(".gz") for member in deb.members if not member.isdir()}
     own = {f"{MODULES}/{path.relative_to(TOP)}" for path in (TOP / "legacyhost").rglob("*.py")}
-    info = {f"{MODULES}/legacyhost-{deb.fields['Version']}.dist-info/{name}" for name in DIST_INFO}
+    prefix = f"{MODULES}/legacyhost-{deb.fields['Version']}.dist-info/"
+    info = {f"{prefix}{name}" for name in DIST_INFO}
     documents = {f"usr/share/doc/legacyhost/{name}" for name in ("README.md", "CHANGELOG.md") if (TOP / name).exists()}
+    files -= {f"{prefix}{name}" for name in ("RECORD", "WHEEL", "INSTALLER")}
     assert files == FILES | SCRIPTS | own | info | documents
 
 
@@ -63,6 +66,11 @@ def test_units_are_those_of_the_checkout(deb: Deb) -> None:
     for name in UNITS:
         unit = deb.tree / "usr/lib/systemd/system" / name
         assert unit.read_bytes() == (TOP / "packaging/systemd" / name).read_bytes()
+
+
+def test_changelog_is_the_packages(deb: Deb) -> None:
+    packed = deb.tree / "usr/share/doc/legacyhost/changelog.gz"
+    assert gzip.decompress(packed.read_bytes()) == (DEBIAN / "changelog").read_bytes()
 
 
 def test_fields(deb: Deb) -> None:
