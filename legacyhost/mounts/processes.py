@@ -35,16 +35,10 @@ class ProcessMounter:
             raise MountFailed(prepared.stderr.strip())
         folder = self._directory / "volumes" / volume
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._log(volume).open("wb") as output:
-            process = subprocess.Popen(
-                list(command.argv),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**ENVIRONMENT, **command.environment},
-                cwd="/",
-                start_new_session=True,
-            )
+        try:
+            process = self._start(volume, command)
+        except OSError as error:
+            raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
         (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
         awaited = self._await(process, mountpoint, deadline)
         if awaited.returncode == 0 and process.poll() is None:
@@ -79,6 +73,18 @@ class ProcessMounter:
             lines += [f"{path}:{line}" for line in content.split("\n")]
         return users_in("\n".join(lines), device, mountpoint)
 
+    def _start(self, volume: str, command: MountCommand) -> subprocess.Popen[bytes]:
+        with self._log(volume).open("wb") as output:
+            return subprocess.Popen(
+                list(command.argv),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**ENVIRONMENT, **command.environment},
+                cwd="/",
+                start_new_session=True,
+            )
+
     def _await(
         self, process: subprocess.Popen[bytes], mountpoint: Path, deadline: Deadline
     ) -> subprocess.CompletedProcess[str]:
@@ -105,10 +111,11 @@ class ProcessMounter:
     def _process(self, volume: str) -> int | None:
         """The process ID of the volume's program, if it is still that process."""
         try:
-            pid, start = (self._directory / "volumes" / volume / "process").read_text().split()
+            number, start = (self._directory / "volumes" / volume / "process").read_text().split()
+            pid = int(number)
         except (OSError, ValueError):
             return None
-        return int(pid) if _start_time(int(pid)) == start else None
+        return pid if _start_time(pid) == start else None
 
 
 def _start_time(pid: int) -> str:
