@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from legacyhost.config import Paths
 from legacyhost.deadline import Deadline
 from legacyhost.errors import ConfigError, Failed, InvalidRequest, PluginError
 from legacyhost.names import is_name
+from legacyhost.wire import printable
 
 #: Seconds for fetching a host key.
 TRUST_TIMEOUT = 20.0
@@ -155,10 +157,7 @@ def _trust(options: argparse.Namespace) -> int:
     from legacyhost.ssh import hostkeys
     from legacyhost.ssh.remote import fetch_host_key
 
-    host, _, port_text = options.host.rpartition(":") if ":" in options.host else (options.host, "", "22")
-    if not host or not port_text.isdigit() or not 0 < int(port_text) < 65536:
-        raise InvalidRequest(f"{options.host!r} is not HOST or HOST:PORT")
-    port = int(port_text)
+    host, port = _host_and_port(options.host)
     known_hosts = Paths.from_environment().known_hosts()[0]
     key = fetch_host_key(host, port, Deadline.after(TRUST_TIMEOUT))
     if options.fingerprint is not None:
@@ -175,6 +174,17 @@ def _trust(options: argparse.Namespace) -> int:
         raise Failed(f"{known_hosts} cannot be written: {error.strerror}") from error
     print(f"{options.host} is known now: {key.short_kind} {key.fingerprint} in {known_hosts}")
     return 0
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """HOST, HOST:PORT, an IPv6 address alone or [ADDRESS]:PORT. Raises InvalidRequest."""
+    address = r"([0-9A-Fa-f:.]+)"
+    found = re.fullmatch(rf"\[{address}\](?::([0-9]{{1,5}}))?|([^\[\]:\s]+)(?::([0-9]{{1,5}}))?|{address}", text)
+    host = (found[1] or found[3] or found[5]) if found else ""
+    port = int(found[2] or found[4] or 22) if found else 0
+    if not 0 < port < 65536 or host.startswith("-"):
+        raise InvalidRequest(f"{printable(text)!r} is not HOST or HOST:PORT")
+    return host, port
 
 
 def _is_confirmed(question: str) -> bool:

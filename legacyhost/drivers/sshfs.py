@@ -15,7 +15,8 @@ from legacyhost.drivers import Facts
 from legacyhost.drivers import sshfs_options as table
 from legacyhost.errors import InvalidRequest, PluginError, Refused
 from legacyhost.mounts import MountCommand
-from legacyhost.ssh.target import Secret, Target, default_identity_files
+from legacyhost.ssh.keyfiles import is_encrypted_file
+from legacyhost.ssh.target import HostKey, Secret, Target, default_identity_files
 from legacyhost.state import Volume, now
 
 ASKPASS = Path(__file__).with_name("askpass.sh")
@@ -99,8 +100,6 @@ class SshfsDriver:
             }
         known_hosts = list(self._known_hosts)
         if target.host_key is not None:
-            from legacyhost.ssh.target import HostKey
-
             pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
             known_hosts = [folder / "known_hosts"]
             _write(known_hosts[0], pinned.line(target.host, target.port) + "\n")
@@ -214,6 +213,9 @@ def _ssh_config(options: Mapping[str, str], target: Target, known_hosts: Sequenc
         "NumberOfPasswordPrompts 1",
         "BatchMode no" if target.password is not None else "BatchMode yes",
     ]
+    if target.password is not None and any(is_encrypted_file(path) for path in target.identity_files):
+        # Then the password is the key's passphrase, and no server is ever to see it.
+        lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
     lines += [
         f"{name} {options[name]}" for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import os
 import stat
@@ -18,12 +16,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from legacyhost.errors import Failed
+from legacyhost.ssh.keyfiles import LARGEST, OPENSSH, is_encrypted
 from legacyhost.ssh.target import Secret, Target
 from legacyhost.ssh.wording import clean, reason
-
-_LARGEST_KEY_FILE = 64 * 1024
-_OPENSSH = b"BEGIN OPENSSH PRIVATE KEY"
-_MAGIC = b"openssh-key-v1\0"
 
 
 @dataclass(frozen=True)
@@ -60,9 +55,9 @@ def credentials_of(target: Target, defaults: Sequence[str]) -> Credentials:
             except Failed as error:
                 found.notes.append(error.message)
     for file in target.identity_files:
-        identities, is_encrypted = _load(file, target.password)
+        identities, encrypted = _load(file, target.password)
         found.identities += identities
-        if is_encrypted:
+        if encrypted:
             found.password = None
     return found
 
@@ -71,26 +66,26 @@ def _load(file: str, passphrase: Secret | None) -> tuple[list[Identity], bool]:
     """A key, with its certificate first where ``FILE-cert.pub`` exists, and whether the file was encrypted."""
     shown = f"identity file {clean(file)}"
     data = _read(file, shown)
-    is_encrypted = _is_encrypted(data)
-    if is_encrypted and passphrase is None:
+    encrypted = is_encrypted(data)
+    if encrypted and passphrase is None:
         raise Failed(f"{shown} needs a passphrase: give it as password=, or use a key without one")
-    password = passphrase.reveal().encode() if is_encrypted and passphrase is not None else None
+    password = passphrase.reveal().encode() if encrypted and passphrase is not None else None
     try:
         key = _parse(data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if is_encrypted:
+        if encrypted:
             raise Failed(f"{shown} cannot be opened: password= is not its passphrase") from error
         raise Failed(f"{shown} is not a private key that can be used (Ed25519, ECDSA or RSA)") from error
     identity = Identity(file, _for_paramiko(key, shown))
     certificate = Path(f"{file}-cert.pub")
     if not certificate.is_file():
-        return [identity], is_encrypted
+        return [identity], encrypted
     certified = Identity(str(certificate), _for_paramiko(key, shown))
     try:
         certified.key.load_certificate(str(certificate))
     except (paramiko.SSHException, ValueError, OSError) as error:
         raise Failed(f"{clean(str(certificate))} is not a certificate for {shown}") from error
-    return [certified, identity], is_encrypted
+    return [certified, identity], encrypted
 
 
 def _read(file: str, shown: str) -> bytes:
@@ -100,7 +95,7 @@ def _read(file: str, shown: str) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise Failed(f"{shown} is not a file")
-            data = os.read(descriptor, _LARGEST_KEY_FILE)
+            data = os.read(descriptor, LARGEST)
         finally:
             os.close(descriptor)
     except FileNotFoundError as error:
@@ -117,21 +112,9 @@ def _read(file: str, shown: str) -> bytes:
 
 
 def _parse(data: bytes, password: bytes | None) -> Any:
-    if _OPENSSH in data:
+    if OPENSSH in data:
         return serialization.load_ssh_private_key(data, password)
     return serialization.load_pem_private_key(data, password)
-
-
-def _is_encrypted(data: bytes) -> bool:
-    """In OpenSSH's form the name of the cipher comes right after the magic (PROTOCOL.key), else PEM says it."""
-    if _OPENSSH not in data:
-        return b"ENCRYPTED" in data
-    body = b"".join(data.partition(_OPENSSH)[2].split(b"-----")[1:2]).translate(None, b"\r\n\t ")
-    try:
-        content = base64.b64decode(body)
-    except binascii.Error:
-        return False
-    return content.startswith(_MAGIC) and not content.startswith(_MAGIC + b"\0\0\0\x04none")
 
 
 def _for_paramiko(key: Any, shown: str) -> Any:

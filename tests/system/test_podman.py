@@ -8,6 +8,9 @@ import pytest
 
 from .installed import Installed
 
+#: In a machine without a cgroup of its own crun gives all containers the same one, and ends all with the first.
+PLAIN = ("--network", "none", "--cgroups", "disabled")
+
 
 @pytest.fixture
 def podman(installed: Installed) -> Iterator[Installed]:
@@ -29,7 +32,7 @@ def create(installed: Installed, name: str, *, check: bool = True, **more: str) 
 
 
 def run(installed: Installed, name: str, script: str, *options: str, check: bool = True) -> str:
-    words = ["run", "--rm", "--network", "none", "-v", f"{name}:/data", *options, "busybox", "sh", "-c", script]
+    words = ["run", "--rm", *PLAIN, "-v", f"{name}:/data", *options, "busybox", "sh", "-c", script]
     ran = installed.machine.podman(*words, check=check)
     return ran.stdout + ran.stderr
 
@@ -53,7 +56,7 @@ def test_two_containers_share_a_volume(podman: Installed) -> None:
     name = podman.name("podman")
     create(podman, name)
     for container in (f"{name}-a", f"{name}-b"):
-        words = ["run", "-d", "--stop-timeout", "1", "--network", "none", "-v", f"{name}:/data", "--name", container]
+        words = ["run", "-d", "--stop-timeout", "1", *PLAIN, "-v", f"{name}:/data", "--name", container]
         podman.machine.podman(*words, "busybox", "sleep", "1000")
     podman.machine.podman("exec", f"{name}-a", "sh", "-c", "echo shared >/data/file")
     assert podman.machine.podman("exec", f"{name}-b", "cat", "/data/file").stdout == "shared\n"
@@ -92,7 +95,7 @@ def test_a_volume_in_use_by_podman_is_not_removed_by_docker(podman: Installed) -
     """Docker knows nothing of Podman's containers: the plugin sees that the mount is in use, and refuses."""
     name = podman.name("podman")
     create(podman, name)
-    words = ["run", "-d", "--stop-timeout", "1", "--network", "none", "-v", f"{name}:/data", "--name", name]
+    words = ["run", "-d", "--stop-timeout", "1", *PLAIN, "-v", f"{name}:/data", "--name", name]
     podman.machine.podman(*words, "busybox", "sleep", "1000")
     failed = podman.machine.docker("volume", "rm", name, check=False)
     assert "in use by running containers" in failed.stderr

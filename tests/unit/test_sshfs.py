@@ -268,3 +268,14 @@ def test_paramiko_is_not_loaded_for_what_needs_no_network() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == ("[]\n", "")
+
+
+def test_a_passphrase_is_never_offered_to_the_server(driver: SshfsDriver, folder: Path, tmp_path: Path) -> None:
+    """A password that opens the identity file is for that alone: ssh must not answer the server's question with it."""
+    for phrase, expected in (("", "yes"), (SECRET, "no")):
+        key = tmp_path / f"key-{expected}"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", phrase, "-f", str(key)], check=True)
+        command(driver, folder, password=SECRET, IdentityFile=str(key))
+        text = (folder / "ssh_config").read_text()
+        assert ("PasswordAuthentication no" in text) == (expected == "no")
+        assert ("KbdInteractiveAuthentication no" in text) == (expected == "no")
