@@ -111,7 +111,12 @@ def _serve(options: argparse.Namespace) -> int:
         raise InvalidRequest(f"{options.name!r} cannot be the name of a plugin")
     os.umask(0o077)  # whatever is made here is root's alone
     log.set_up()
-    serve(Host(options.name, Paths.from_environment()), options.socket)
+    paths = Paths.from_environment()
+    try:
+        paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the directory {paths.run} cannot be made: {error.strerror}") from error
+    serve(Host(options.name, paths), options.socket, paths.run)
     return 0
 
 

@@ -67,7 +67,8 @@ class _Master(Arbiter):  # type: ignore[misc]
 class Server(BaseApplication):  # type: ignore[misc]
     """One plugin on one socket: the inherited one, or ``path`` for development."""
 
-    def __init__(self, host: Host, address: str, bind: str) -> None:
+    def __init__(self, host: Host, address: str, bind: str, temporary: Path) -> None:
+        self._temporary = temporary
         self.notifier = Notifier()
         self._host = host
         self._address = address
@@ -86,6 +87,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "graceful_timeout": GRACE,
             "umask": 0o077,
             "chdir": "/",
+            "worker_tmp_dir": str(self._temporary),  # /tmp is read-only to the service
             "proc_name": "legacyhost",
             "logger_class": _Quiet,
             "post_worker_init": self._start_worker,
@@ -147,16 +149,19 @@ def inherited_socket() -> str | None:
     return str(address)
 
 
-def serve(host: Host, path: Path | None) -> None:
-    """Serve until a signal ends it. Raises ConfigError when there is no socket, or more than one."""
+def serve(host: Host, path: Path | None, temporary: Path) -> None:
+    """Serve until a signal ends it; ``temporary`` is a directory for gunicorn's heartbeat file.
+
+    Raises ConfigError when there is no socket, or more than one.
+    """
     inherited = inherited_socket()
     if inherited is not None and path is not None:
         raise ConfigError("systemd has handed over a socket, so --socket cannot be given")
     if inherited is not None:
-        Server(host, inherited, f"unix:{inherited}").run()
+        Server(host, inherited, f"unix:{inherited}", temporary).run()
     elif path is not None:
         _refuse_if_served(path)
-        Server(host, str(path.absolute()), f"unix:{path.absolute()}").run()
+        Server(host, str(path.absolute()), f"unix:{path.absolute()}", temporary).run()
     else:
         raise ConfigError(
             "no socket: this is started by systemd through legacyhost@NAME.socket (systemctl enable --now"
