@@ -29,9 +29,13 @@ RETRY = 5.0
 class Host:
     """Keeps one plugin served: what answers now is ``current``, what systemd should show is ``status``."""
 
-    def __init__(self, name: str, paths: Paths) -> None:
+    def __init__(self, name: str, paths: Paths, retry: float = RETRY) -> None:
+        """``retry``: seconds between two attempts to open what could not be opened."""
         self._name = name
         self._paths = paths
+        self._pause = retry
+        self._is_mended = threading.Event()
+        self._changing = threading.Lock()
         self._volumes: Volumes | None = None
         self.current: Callee = NotServingPlugin(name, "it is starting")
         self.status = "starting"
@@ -42,12 +46,17 @@ class Host:
             threading.Thread(target=self._retry, name="retry", daemon=True).start()
 
     def reload(self) -> None:
-        """Take over a changed configuration, or keep the old one and say why."""
-        if self._volumes is None:
-            return  # not serving yet: the next attempt reads the configuration anyway
+        """Take over a changed configuration, or keep the old one and say why; where nothing is served, try again."""
+        with self._changing:
+            if self._volumes is None:
+                self._is_mended.set()
+            else:
+                self._reconfigure(self._volumes)
+
+    def _reconfigure(self, volumes: Volumes) -> None:
         try:
             config = self._configuration()
-            self._volumes.reconfigure(build_driver(config.volume, self._paths), config.volume.scope)
+            volumes.reconfigure(build_driver(config.volume, self._paths), config.volume.scope)
         except PluginError as error:
             self.status = f"serving {self._name} with the old configuration: {error.message}"
             log.event(log.ERROR, f"the configuration is not taken over: {error.message}")
@@ -79,9 +88,12 @@ class Host:
         return True
 
     def _retry(self) -> None:
-        pause = threading.Event()
-        while not self._try():
-            pause.wait(RETRY)
+        is_open = False
+        while not is_open:
+            self._is_mended.wait(self._pause)
+            self._is_mended.clear()
+            with self._changing:
+                is_open = self._try()
 
 
 def build_driver(section: VolumeConfig, paths: Paths) -> Driver:

@@ -1,0 +1,224 @@
+"""One plugin kept up: what it serves, what it says while it cannot, and what a reload changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fakes import WAIT
+
+from legacyhost.config import Paths, VolumeConfig
+from legacyhost.errors import NotServing, PluginError, StateError
+from legacyhost.plugin import Host, build_volumes
+from legacyhost.state import FILE
+from legacyhost.web import NotServingPlugin
+
+#: Longer than any test: what happens before that has been caused by something else.
+NEVER = 3600.0
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    paths = Paths(tmp_path / "etc", tmp_path / "state", tmp_path / "run", tmp_path / "sockets")
+    paths.etc.mkdir()
+    write(paths, "[volume]")
+    return paths
+
+
+@pytest.fixture
+def messages() -> Iterator[list[str]]:
+    """What the log has, at the level of an error or worse."""
+    kept: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            kept.append(record.getMessage())
+
+    logger, keep = logging.getLogger("legacyhost"), Keep(logging.ERROR)
+    logger.addHandler(keep)
+    yield kept
+    logger.removeHandler(keep)
+    logger.setLevel(logging.NOTSET)
+
+
+def write(paths: Paths, content: str) -> None:
+    """As an editor does it: never half a file under its name."""
+    draft = paths.etc / "draft"
+    draft.write_text(content)
+    draft.replace(paths.configuration("foo"))
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    """Wait for another thread to have done what it does at once."""
+    end = time.monotonic() + WAIT
+    while not is_so():
+        assert time.monotonic() < end, "it has not come about"
+        threading.Event().wait(0.005)
+
+
+def ask(host: Host, rpc: str, body: bytes = b"{}") -> object:
+    return host.current.call(rpc, body)
+
+
+def is_serving(host: Host) -> bool:
+    return not isinstance(host.current, NotServingPlugin)
+
+
+def test_a_configured_plugin_serves(paths: Paths) -> None:
+    """What the configuration says is advertised and answered; the status says it in words."""
+    host = Host("foo", paths)
+    with pytest.raises(PluginError, match="plugin foo is not serving: it is starting"):
+        ask(host, "Plugin.Activate")
+    host.start()
+    assert host.status == "serving volumes, driver sshfs, scope local"
+    assert ask(host, "Plugin.Activate") == {"Implements": ["VolumeDriver"]}
+    assert ask(host, "VolumeDriver.List") == {"Volumes": []}
+    assert (paths.state / "foo").stat().st_mode & 0o777 == 0o700
+    assert (paths.state / "foo" / FILE).is_file()
+
+
+def test_plugins_have_nothing_in_common(paths: Paths) -> None:
+    """Each has its own record and its own runtime directory, by its name."""
+    first = build_volumes("foo", VolumeConfig("sshfs"), paths)
+    build_volumes("bar", VolumeConfig("sshfs"), paths)
+    assert sorted(path.name for path in paths.state.iterdir()) == ["bar", "foo"]
+    assert sorted(path.name for path in paths.run.iterdir()) == ["bar", "foo"]
+    assert first.list() == []
+
+
+def _no_configuration(paths: Paths) -> Callable[[], object]:
+    paths.configuration("foo").unlink()
+    return lambda: write(paths, "[volume]")
+
+
+def _wrong_configuration(paths: Paths) -> Callable[[], object]:
+    write(paths, "[volume]\nscope = 'swarm'")
+    return lambda: write(paths, "[volume]")
+
+
+def _wrong_defaults(paths: Paths) -> Callable[[], object]:
+    write(paths, "[volume.defaults]\nprot = 22")
+    return lambda: write(paths, "[volume.defaults]\nport = 22")
+
+
+def _unreadable_record(paths: Paths) -> Callable[[], object]:
+    (paths.state / "foo").mkdir(parents=True)
+    (paths.state / "foo" / FILE).write_text("garbage, but somebody's\n" * 100)
+    return (paths.state / "foo" / FILE).unlink
+
+
+def _no_state_directory(paths: Paths) -> Callable[[], object]:
+    paths.state.write_text("in the way")
+    return paths.state.unlink
+
+
+def _no_runtime_directory(paths: Paths) -> Callable[[], object]:
+    paths.run.write_text("in the way")
+    return paths.run.unlink
+
+
+@pytest.mark.parametrize(
+    ("spoil", "place"),
+    [
+        (_no_configuration, "etc/foo.toml"),
+        (_wrong_configuration, "etc/foo.toml"),
+        (_wrong_defaults, "volume.defaults"),
+        (_unreadable_record, f"state/foo/{FILE}"),
+        (_no_state_directory, "state/foo"),
+        (_no_runtime_directory, "run/foo"),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_not_answered(
+    paths: Paths, messages: list[str], spoil: Callable[[Paths], Callable[[], object]], place: str
+) -> None:
+    """The reason for the handshake, the status and, once, the log; nothing else is answered. Mended, it serves."""
+    mend = spoil(paths)
+    host = Host("foo", paths, retry=0.01)
+    host.start()
+    assert not is_serving(host)
+    assert host.status.startswith("not serving: ")
+    assert place in host.status
+    with pytest.raises(PluginError, match=r"^plugin foo is not serving: ") as caught:
+        ask(host, "Plugin.Activate")
+    assert place in caught.value.message
+    for rpc in ("VolumeDriver.Get", "VolumeDriver.List", "VolumeDriver.Create"):
+        with pytest.raises(NotServing):
+            ask(host, rpc, b'{"Name": "data"}')
+    mend()
+    until(lambda: is_serving(host))
+    assert host.status == "serving volumes, driver sshfs, scope local"
+    assert [place in message for message in messages] == [True]
+
+
+def test_a_reload_while_not_serving_tries_at_once(paths: Paths) -> None:
+    """Whoever has mended it need not wait for the next attempt; where it is not mended, the new reason is told."""
+    mend = _unreadable_record(paths)
+    host = Host("foo", paths, retry=NEVER)
+    host.start()
+    assert FILE in host.status
+    mend()
+    write(paths, "[volumes]")
+    host.reload()
+    until(lambda: "did you mean volume?" in host.status)
+    assert not is_serving(host)
+    write(paths, "[volume]\nscope = 'global'")
+    host.reload()
+    until(lambda: is_serving(host))
+    assert ask(host, "VolumeDriver.Capabilities") == {"Capabilities": {"Scope": "global"}}
+
+
+def test_a_reload_takes_over_what_has_changed(paths: Paths) -> None:
+    """Scope, options and log level, from the next call on; the plugin that answers stays the same."""
+    host = Host("foo", paths)
+    host.start()
+    before = host.current
+    write(paths, "log_level = 'error'\n[volume]\nscope = 'global'\n[volume.defaults]\nsshcmd = '-x:{volume}'")
+    host.reload()
+    assert "with the old configuration" in host.status
+    write(paths, "log_level = 'error'\n[volume]\nscope = 'global'")
+    host.reload()
+    assert host.current is before
+    assert host.status == "serving volumes, driver sshfs, scope global"
+    assert ask(host, "VolumeDriver.Capabilities") == {"Capabilities": {"Scope": "global"}}
+    assert logging.getLogger("legacyhost").level == logging.ERROR
+    logging.getLogger("legacyhost").setLevel(logging.NOTSET)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "there is no "),
+        ("[volume]\nscope = 'swarm'", "volume.scope has to be local or global"),
+        ("[volume]\ndriver = 'nfs'", "there is no driver 'nfs'"),
+        ("[volume.defaults]\nProxyCommand = 'x'", "ProxyCommand is refused"),
+        ("garbage", "cannot be read"),
+    ],
+)
+def test_a_broken_configuration_keeps_the_old_one(
+    paths: Paths, messages: list[str], content: str | None, reason: str
+) -> None:
+    """A plugin that serves goes on serving; the status and the log say why nothing was taken over."""
+    write(paths, "[volume]\nscope = 'global'")
+    host = Host("foo", paths)
+    host.start()
+    write(paths, content) if content is not None else paths.configuration("foo").unlink()
+    host.reload()
+    assert host.status.startswith("serving foo with the old configuration: ")
+    assert reason in host.status
+    assert ask(host, "VolumeDriver.Capabilities") == {"Capabilities": {"Scope": "global"}}
+    assert [reason in message for message in messages] == [True]
+    write(paths, "[volume]")
+    host.reload()
+    assert host.status == "serving volumes, driver sshfs, scope local"
+
+
+def test_a_record_of_another_version_is_not_served(paths: Paths) -> None:
+    """build_volumes lets the state's own error through: nothing is made in its place."""
+    _unreadable_record(paths)
+    with pytest.raises(StateError, match=FILE):
+        build_volumes("foo", VolumeConfig("sshfs"), paths)
+    assert (paths.state / "foo" / FILE).read_text().startswith("garbage, but somebody's")
