@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from . import mountinfo
-from .dialect import DOCKER, PODMAN, Dialect, Engine, go_json
+from .dialect import DOCKER, PODMAN, WITHOUT_ID, Dialect, Engine, go_json
 from .gate import Gate
 from .judge import Seen, universal
 from .rawhttp import TIMEOUT, Connection, Reply
@@ -160,5 +160,7 @@ class Case:
             for name, mount_id in self._holds:
                 engine.unmount(name, mount_id)
             for name in self._names:
-                if engine.get(name).ok:
+                if engine.get(name).ok and not engine.remove(name).ok:
+                    for dialect in (PODMAN, WITHOUT_ID):  # for a plugin that keeps a volume as long as it is held
+                        self.engine(dialect).unmount(name)
                     good(engine.remove(name))

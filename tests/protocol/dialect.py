@@ -94,6 +94,7 @@ DIALECTS = (
 )
 DOCKER = next(dialect for dialect in DIALECTS if dialect.name == "docker-29")
 PODMAN = next(dialect for dialect in DIALECTS if dialect.is_podman)
+WITHOUT_ID = next(dialect for dialect in DIALECTS if dialect.name == "docker-1.10")
 
 
 class Engine:

@@ -6,6 +6,7 @@ systemd has no part in it: the server makes its own socket, and its mounts are d
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -107,8 +108,11 @@ class OwnServer:
         """SIGKILL to all its processes but those of the mounts, which are in sessions of their own."""
         assert self._process is not None
         with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, 9)
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP)
+        until = time.monotonic() + STOP
+        while self.is_listening() and time.monotonic() < until:  # the worker dies on its own
+            time.sleep(0.01)
 
     def stop(self) -> int:
         self.terminate()

@@ -129,9 +129,13 @@ class Connection:
             data, self._buffer = self._buffer, b""
             return data
 
+    def has_news(self, within: float) -> bool:
+        """Whether a reply has begun, or the end of the connection come, within that many seconds."""
+        return bool(select.select([self.socket], [], [], within)[0])
+
     def is_closed_by_plugin(self, within: float = 0.0) -> bool:
         """Whether the plugin has ended the connection, or does so within that many seconds."""
-        if not select.select([self.socket], [], [], within)[0]:
+        if not self.has_news(within):
             return False
         try:
             return self.socket.recv(1, socket.MSG_PEEK) == b""

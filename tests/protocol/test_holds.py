@@ -15,9 +15,7 @@ import pytest
 
 from . import mountinfo
 from .case import Case, good, mounted, new_id, refused
-from .dialect import DIALECTS, PODMAN_ID, Dialect
-
-WITHOUT_ID = [dialect for dialect in DIALECTS if not dialect.sends_id]
+from .dialect import DIALECTS, PODMAN_ID, WITHOUT_ID, Dialect
 
 
 def test_two_ids_hold_a_volume_together(case: Case) -> None:
@@ -45,7 +43,7 @@ def test_the_same_id_twice_has_to_be_released_twice(case: Case) -> None:
     assert mountinfo.count(path) == 0
 
 
-@pytest.mark.parametrize("dialect", WITHOUT_ID, ids=str)
+@pytest.mark.parametrize("dialect", [each for each in DIALECTS if not each.sends_id], ids=str)
 def test_without_ids_mounts_are_counted(case: Case, dialect: Dialect) -> None:
     """Docker up to 1.11 sends no ID: each container start is one Mount, each stop one Unmount."""
     engine, name = case.engine(dialect), case.volume()
@@ -78,7 +76,7 @@ def test_unmount_with_an_unknown_id_changes_nothing(case: Case) -> None:
     path = case.mount(name)
     for mount_id in (new_id(), PODMAN_ID, "", "x", "../../x", "é" * 300):
         good(case.docker.unmount(name, mount_id))
-    good(case.engine(WITHOUT_ID[0]).unmount(name))
+    good(case.engine(WITHOUT_ID).unmount(name))
     assert mountinfo.count(path) == 1
 
 
@@ -87,7 +85,7 @@ def test_unmount_of_what_was_never_mounted_succeeds(case: Case) -> None:
     name = case.volume()
     good(case.docker.unmount(name, new_id()))
     good(case.podman.unmount(name))
-    good(case.engine(WITHOUT_ID[0]).unmount(name))
+    good(case.engine(WITHOUT_ID).unmount(name))
 
 
 def test_an_unmount_too_many_is_not_owed(case: Case) -> None:
