@@ -31,6 +31,8 @@ THREADS = 512
 #: Seconds a stop waits for calls in flight; the longest is a Mount with timeout=100 whose failure is explained.
 GRACE = 120
 FIRST_DESCRIPTOR = 3
+#: Bytes (unix(7)).
+LONGEST_PATH = 107
 PR_SET_PDEATHSIG = 1
 
 
@@ -139,14 +141,20 @@ def inherited_socket() -> str | None:
         return None
     if count != "1":
         raise ConfigError(f"systemd has handed over {count} sockets; a plugin has one: one ListenStream= in its unit")
-    if not stat.S_ISSOCK(os.fstat(FIRST_DESCRIPTOR).st_mode):
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(FIRST_DESCRIPTOR).st_mode)
+    except OSError as error:
+        raise ConfigError("systemd has handed over a socket that is not there") from error
+    if not is_socket:
         raise ConfigError("what systemd has handed over is not a socket")
     with socket.socket(fileno=os.dup(FIRST_DESCRIPTOR)) as inherited:
         address = inherited.getsockname()
         is_listening = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if inherited.family != socket.AF_UNIX or inherited.type != socket.SOCK_STREAM or not is_listening:
             raise ConfigError("the socket that systemd has handed over is not a listening unix stream socket")
-    return str(address)
+    if not isinstance(address, str):
+        raise ConfigError("the socket that systemd has handed over has no path: ListenStream= is to be an absolute one")
+    return address
 
 
 def serve(host: Host, path: Path | None, temporary: Path) -> None:
@@ -170,6 +178,10 @@ def serve(host: Host, path: Path | None, temporary: Path) -> None:
 
 
 def _refuse_if_served(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"there is no directory {path.absolute().parent} for the socket")
+    if len(os.fsencode(path.absolute())) > LONGEST_PATH:
+        raise ConfigError(f"the path of a socket has at most {LONGEST_PATH} bytes, {path.absolute()} has more")
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(1)
