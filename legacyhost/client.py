@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from legacyhost.errors import Failed
 
@@ -29,7 +30,7 @@ def call(path: Path, rpc: str, arguments: Mapping[str, object]) -> dict[str, obj
     """The reply to one RPC. Raises Failed with the plugin's own message, or with why it cannot be reached."""
     connection = _Connection(path)
     try:
-        connection.request("POST", f"/{rpc}", json.dumps(arguments))
+        connection.request("POST", f"/{quote(rpc, errors='replace')}", json.dumps(arguments))
         response = connection.getresponse()
         reply = json.loads(response.read())
     except FileNotFoundError as error:
@@ -37,7 +38,7 @@ def call(path: Path, rpc: str, arguments: Mapping[str, object]) -> dict[str, obj
         raise Failed(f"there is no socket {path}; to make it: systemctl enable --now {unit}") from error
     except PermissionError as error:
         raise Failed(f"the socket {path} is for root only; try sudo") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError, RecursionError) as error:
         raise Failed(
             f"the plugin behind {path} gives no answer; see: systemctl status legacyhost@{path.stem}"
         ) from error

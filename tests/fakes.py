@@ -1,10 +1,12 @@
-"""Stand-ins for what the core is given: a kind of storage, and the kernel's mounts.
+"""Stand-ins for what the core is given: a kind of storage, the kernel's mounts, a plugin behind a socket.
 
 Each keeps its state in public attributes for tests to look at, and every step can be made to wait or to fail.
 """
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -246,6 +248,40 @@ class World:
         """What there is in the runtime directory, as relative paths."""
         folder = self.runtime / "volumes"
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+class FakePlugin:
+    """Answers on a socket with what stands in ``replies`` by RPC: raw bytes, or a status and a JSON value."""
+
+    def __init__(self, path: Path, replies: Mapping[str, bytes | tuple[int, object]]) -> None:
+        self.asked: list[tuple[str, object]] = []
+        self._replies = replies
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as request:
+                rpc = request.readline().split()[1].decode().lstrip("/")
+                headers = dict(line.lower().split(b": ", 1) for line in iter(request.readline, b"\r\n"))
+                self.asked.append((rpc, json.loads(request.read(int(headers[b"content-length"])))))
+                connection.sendall(self._reply(rpc))
+
+    def _reply(self, rpc: str) -> bytes:
+        reply = self._replies.get(rpc, (404, {"Err": f"no method {rpc}"}))
+        if isinstance(reply, bytes):
+            return reply
+        return f"HTTP/1.1 {reply[0]} x\r\nConnection: close\r\n\r\n{json.dumps(reply[1])}".encode()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
 
 #: The usual failure of a mount.
