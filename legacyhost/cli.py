@@ -6,9 +6,11 @@ Exit status: 0 done, 1 not done (one sentence on standard error says why), 2 wro
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import re
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,17 +28,29 @@ TRUST_TIMEOUT = 20.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
     try:
-        status: int = options.run(options)
-    except PluginError as error:
-        print(f"legacyhost: {error.message}", file=sys.stderr)
-        return 2 if isinstance(error, InvalidRequest) else 1
+        return _main(arguments)
     except BrokenPipeError:
-        sys.stderr.close()
+        # Whoever was reading has gone; what is still buffered must not be tried again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _main(arguments: Sequence[str] | None) -> int:
+    for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)  # what a terminal cannot show or has sent is no reason to fail
+    try:
+        options = _parser().parse_args(arguments)
+        status: int = options.run(options)
+    except PluginError as error:
+        print(f"legacyhost: {error.message}", file=sys.stderr)
+        status = 2 if isinstance(error, InvalidRequest) else 1
+    finally:
+        if sys.stdout is not None:  # it is None where it was closed from the beginning
+            sys.stdout.flush()
     return status
 
 
@@ -108,7 +122,7 @@ def _serve(options: argparse.Namespace) -> int:
     from legacyhost.server import serve
 
     if not is_name(options.name):
-        raise InvalidRequest(f"{options.name!r} cannot be the name of a plugin")
+        raise InvalidRequest(f"{printable(options.name)!r} cannot be the name of a plugin")
     os.umask(0o077)  # whatever is made here is root's alone
     log.set_up()
     paths = Paths.from_environment()
@@ -121,26 +135,33 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    socket = _socket(options.plugin)
-    listed = call(socket, "VolumeDriver.List", {})["Volumes"]
-    volumes = listed if isinstance(listed, list) else []
+    volumes = call(_socket(options.plugin), "VolumeDriver.List", {}).get("Volumes") or []
+    if not isinstance(volumes, list) or not all(isinstance(volume, dict) for volume in volumes):
+        raise Failed("the plugin's answer to VolumeDriver.List is no list of volumes")
     if options.json:
         print(json.dumps(volumes, indent=2))
         return 0
-    width = max([len(str(volume["Name"])) for volume in volumes] + [len("VOLUME")])
-    print(f"{'VOLUME':{width}}  MOUNTPOINT")
-    for volume in volumes:
-        print(f"{volume['Name']:{width}}  {volume['Mountpoint'] or '-'}")
+    rows = [(str(volume.get("Name")), str(volume.get("Mountpoint") or "-")) for volume in volumes]
+    width = max(len(name) for name, _ in [("VOLUME", ""), *rows])
+    for name, mountpoint in [("VOLUME", "MOUNTPOINT"), *rows]:
+        print(f"{name:{width}}  {mountpoint}")
     return 0
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    volume = call(_socket(options.plugin), "VolumeDriver.Get", {"Name": options.volume})["Volume"]
-    if options.json or not isinstance(volume, dict):
+    volume = call(_socket(options.plugin), "VolumeDriver.Get", {"Name": options.volume}).get("Volume")
+    if not isinstance(volume, dict) or not volume:
+        raise Failed(f"the plugin knows no volume {printable(options.volume)}")
+    if options.json:
         print(json.dumps(volume, indent=2, ensure_ascii=False))
         return 0
-    status = volume.pop("Status")
-    rows = {"name": volume["Name"], "created": volume["CreatedAt"], "mountpoint": volume["Mountpoint"] or "-", **status}
+    status = volume.get("Status")
+    rows = {
+        "name": volume.get("Name"),
+        "created": volume.get("CreatedAt"),
+        "mountpoint": volume.get("Mountpoint") or "-",
+        **(status if isinstance(status, dict) else {}),
+    }
     width = max(len(key) for key in rows)
     for key, value in rows.items():
         print(f"{key:{width}}  {value}")
@@ -150,8 +171,8 @@ def _inspect(options: argparse.Namespace) -> int:
 def _call(options: argparse.Namespace) -> int:
     try:
         arguments = json.loads(options.json)
-    except ValueError as error:
-        raise InvalidRequest(f"this is not JSON: {options.json}") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"this is not JSON: {printable(options.json)}") from error
     if not isinstance(arguments, dict):
         raise InvalidRequest("the arguments of an RPC are a JSON object")
     print(json.dumps(call(_socket(options.plugin), options.rpc, arguments), indent=2, ensure_ascii=False))
@@ -183,18 +204,27 @@ def _trust(options: argparse.Namespace) -> int:
 
 def _host_and_port(text: str) -> tuple[str, int]:
     """HOST, HOST:PORT, an IPv6 address alone or [ADDRESS]:PORT. Raises InvalidRequest."""
-    address = r"([0-9A-Fa-f:.]+)"
-    found = re.fullmatch(rf"\[{address}\](?::([0-9]{{1,5}}))?|([^\[\]:\s]+)(?::([0-9]{{1,5}}))?|{address}", text)
-    host = (found[1] or found[3] or found[5]) if found else ""
+    name = r"([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?::([0-9]{1,5}))?"
+    found = re.fullmatch(rf"{name}|\[([0-9A-Fa-f:.]+)\](?::([0-9]{{1,5}}))?|([0-9A-Fa-f:.]+)", text)
+    address = (found[3] or found[5] or "") if found else ""
+    host = (found[1] or address) if found else ""
     port = int(found[2] or found[4] or 22) if found else 0
-    if not 0 < port < 65536 or host.startswith("-"):
+    if not host or (address and not _is_ipv6(address)) or not 0 < port < 65536:
         raise InvalidRequest(f"{printable(text)!r} is not HOST or HOST:PORT")
     return host, port
 
 
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except OSError:
+        return False
+    return True
+
+
 def _is_confirmed(question: str) -> bool:
     print(question, end="", flush=True)
-    answer = sys.stdin.readline()
+    answer = sys.stdin.readline() if sys.stdin is not None else ""
     if not answer.endswith("\n"):
         print()
     return answer.strip().lower() in ("y", "yes")
@@ -211,5 +241,5 @@ def _socket(plugin: str | None) -> Path:
             raise InvalidRequest(f"there are several plugins, say which with --plugin: {', '.join(plugins)}")
         plugin = plugins[0]
     if not is_name(plugin):
-        raise InvalidRequest(f"{plugin!r} cannot be the name of a plugin")
+        raise InvalidRequest(f"{printable(plugin)!r} cannot be the name of a plugin")
     return paths.sockets / f"{plugin}.sock"
