@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import DEBIAN, TOP, Deb, built, run
+from .conftest import DEBIAN, TOP, built, run
 
 
-def copy_checkout(target: Path) -> Path:
+def copy_checkout(target: Path, top: Path = TOP) -> Path:
     """The files a checkout has, without git."""
     for name in ("legacyhost", "packaging", "pyproject.toml", "README.md", "CHANGELOG.md", "build-deb"):
-        source = TOP / name
+        source = top / name
         if source.is_dir():
             shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
         elif source.exists():
@@ -24,9 +24,10 @@ def copy_checkout(target: Path) -> Path:
     return target
 
 
-def test_the_same_bytes_from_another_place(deb: Deb, tmp_path: Path) -> None:
+def test_the_same_bytes_from_another_place(tmp_path: Path) -> None:
     """Without git, from an unclean tree with other modes and times, under another environment."""
-    checkout = copy_checkout(tmp_path / "a copy")
+    deb = built(copy_checkout(tmp_path / "checkout"))
+    checkout = copy_checkout(tmp_path / "a copy", tmp_path / "checkout")
     (checkout / "legacyhost/__pycache__").mkdir()
     (checkout / "legacyhost/__pycache__/cli.cpython-311.pyc").write_bytes(b"old")
     (checkout / "build/lib/legacyhost").mkdir(parents=True)
@@ -49,8 +50,8 @@ def test_the_same_bytes_from_another_place(deb: Deb, tmp_path: Path) -> None:
         "SOURCE_DATE_EPOCH": "1",
     }
     other = built(checkout, cwd="/", env=environment, umask=0o077)
-    assert other == checkout / "dist" / deb.path.name
-    assert other.read_bytes() == deb.path.read_bytes()
+    assert other == checkout / "dist" / deb.name
+    assert other.read_bytes() == deb.read_bytes()
 
 
 def test_leaves_nothing_but_the_package(tmp_path: Path) -> None:

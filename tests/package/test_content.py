@@ -112,6 +112,15 @@ def test_scripts_of_debhelper_are_in(deb: Deb) -> None:
     assert "deb-systemd-helper enable 'legacyhost.target'" in postinst
 
 
+def test_triggers_name_what_the_libraries_install(deb: Deb) -> None:
+    """The directories that this Debian's packages have their modules in."""
+    for line in (deb.control / "triggers").read_text().splitlines():
+        if line and not line.startswith("#"):
+            directive, path = line.split()
+            assert directive == "interest-noawait"
+            assert run("dpkg", "--search", path).stdout == f"python3-{Path(path).name}: {path}\n"
+
+
 def test_units_verify(deb: Deb, tmp_path: Path) -> None:
     """systemd-analyze finds nothing wrong with the units as they are installed, manual pages included."""
     shutil.copytree(deb.tree, tmp_path, dirs_exist_ok=True)

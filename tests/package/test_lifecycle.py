@@ -172,6 +172,20 @@ def test_reinstalled(machine: Machine) -> None:
     assert show(machine, "legacyhost@sshfs.socket", "ActiveState") == "active"
 
 
+def test_a_library_is_upgraded(machine: Machine) -> None:
+    """At the end of the run in which dpkg replaces one, the plugin is restarted: seen by the trigger itself."""
+    package(machine, "install", "/root/old.deb")
+    mount_a_volume(machine)
+    mounted = show(machine, mount_unit(machine), "MainPID")
+    for library in ("falcon", "gunicorn", "paramiko"):
+        served = show(machine, "legacyhost@sshfs.service", "MainPID")
+        machine.run(f"dpkg-trigger --by-package=python3-{library} /usr/lib/python3/dist-packages/{library}")
+        machine.run("dpkg --triggers-only --pending")
+        assert show(machine, "legacyhost@sshfs.service", "MainPID") not in ("0", served), library
+    assert show(machine, "legacyhost@foo.service", "MainPID") == "0"
+    assert show(machine, mount_unit(machine), "MainPID") == mounted
+
+
 def test_upgraded_while_the_configuration_is_broken(machine: Machine) -> None:
     """A plugin that cannot be restarted does not make the upgrade fail."""
     package(machine, "install", "/root/old.deb")
