@@ -227,7 +227,7 @@ def test_output_never_fails_for_its_characters() -> None:
     """On a terminal that cannot show them, or where they are no characters at all, they are escaped."""
     odd = {"Volume": {**VOLUME, "Status": {"remote": "☃", "half": "\ud800"}}}
     fake_plugin({"VolumeDriver.Get": (200, odd), "VolumeDriver.List": (200, LISTED)})
-    for encoding in ("ascii", "utf-8", "latin-1"):
+    for encoding in ("ascii", "utf-8"):
         environment = {**os.environ, "PYTHONIOENCODING": encoding}
         odd_name = os.fsdecode(b"\xff")
         for command in (["inspect", "data"], ["inspect", "data", "--json"], ["call", "VolumeDriver.Get"], ["--help"]):

@@ -26,6 +26,7 @@ def home() -> Iterator[Path]:
 #: Hands over one thing after the other as descriptor 3, and prints what is made of it.
 HANDING_OVER = """
 import os, socket, sys
+from legacyhost.cli import main
 from legacyhost.errors import ConfigError
 from legacyhost.server import inherited_socket
 
@@ -48,6 +49,7 @@ def bound(family, kind, address, backlog=None):
     return one
 
 here = sys.argv[1]
+os.dup2(os.open(os.devnull, os.O_RDONLY), 3)  # so that nothing opened below is descriptor 3 itself
 good = bound(socket.AF_UNIX, socket.SOCK_STREAM, here + "/good", 1)
 show("good", good)
 show("for another process", good, pid="1")
@@ -62,15 +64,22 @@ show("not listening", bound(socket.AF_UNIX, socket.SOCK_STREAM, here + "/deaf"))
 show("connected", socket.socketpair()[0])
 show("abstract", bound(socket.AF_UNIX, socket.SOCK_STREAM, "\\0legacyhost-test-" + str(os.getpid()), 1))
 show("closed", None)
+os.dup2(good.fileno(), 3)
+print(f"and a path: {main(['serve', 'foo', '--socket', here + '/other'])}")
 """
 
 
 def test_only_one_listening_unix_socket_is_taken(home: Path) -> None:
     """Whatever else systemd hands over is an error of the unit file, told in a sentence."""
     ran = subprocess.run(
-        [sys.executable, "-c", HANDING_OVER, str(home)], cwd=REPOSITORY, capture_output=True, text=True, timeout=WAIT
+        [sys.executable, "-c", HANDING_OVER, str(home)],
+        cwd=REPOSITORY,
+        env={**os.environ, "LEGACYHOST_RUN": str(home / "run")},
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
     )
-    assert ran.stderr == ""
+    assert ran.stderr == "legacyhost: systemd has handed over a socket, so --socket cannot be given\n"
     told = dict(line.split(": ", 1) for line in ran.stdout.splitlines())
     assert told.pop("good") == f"{home}/good"
     assert told.pop("for another process") == told.pop("none") == "None"
@@ -83,7 +92,7 @@ def test_only_one_listening_unix_socket_is_taken(home: Path) -> None:
     assert {told.pop(kind) for kind in refused} == {
         "the socket that systemd has handed over is not a listening unix stream socket"
     }
-    assert not told
+    assert told == {"and a path": "1"}
 
 
 #: Tries to serve on each of its arguments; "-" is without --socket. A served one would not come back.

@@ -143,6 +143,18 @@ def test_what_falcon_itself_refuses_has_the_same_form(client: testing.TestClient
     error_of(client.simulate_request(method, "/VolumeDriver.Get"), status)
 
 
+def test_a_defect_in_an_error_reply_has_the_same_form(thrower: Thrower) -> None:
+    """The last resort: where not even the surface's own form of an error can be made, Err is there all the same."""
+
+    def no_form(message: str) -> Reply:
+        raise ZeroDivisionError(message)
+
+    thrower.error = errors.Failed("the host is down")
+    plugin = Plugin("test", [(Surface("Throwing", "Throwing", {"Throw": _throw}, error=no_form), thrower)])
+    message = error_of(ask(testing.TestClient(create_app(lambda: plugin)), "Throwing.Throw"), 500)
+    assert "ZeroDivision" not in message
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/VolumeDriver", "/VolumeDriver.Nope", "/VolumeDriver.Get/", "/a/b/c", "/%00%ff%0a", "/☃", "/health"]
 )
