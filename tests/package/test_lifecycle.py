@@ -17,25 +17,22 @@ from .conftest import Deb, run
 
 APT = "apt-get -qq -o Dpkg::Use-Pty=0 -o APT::Sandbox::User=root"
 MOUNTPOINT = "/run/legacyhost/sshfs/mounts/data"
-#: Calls the plugin as fast as it can, until it is told to end. There has to be a socket at any time, and an answer
-#: except perhaps while the plugin stops.
+#: Calls the plugin as fast as it can, until it is told to end. Each call has to be answered: Docker repeats one that is
+#: not, but without its content.
 CALLER = """
 import http.client, os, socket
-answered = lost = 0
+answered = 0
 while not os.path.exists("/tmp/end"):
     connection = http.client.HTTPConnection("plugin", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.connect("/run/docker/plugins/sshfs.sock")
-    try:
-        connection.request("POST", "/VolumeDriver.Get", '{"Name": "data"}')
-        reply = connection.getresponse()
-        assert reply.status == 200 and b"mounts/data" in reply.read()
-        answered += 1
-    except OSError:
-        lost += 1
+    connection.request("POST", "/VolumeDriver.Get", '{"Name": "data"}')
+    reply = connection.getresponse()
+    assert reply.status == 200 and b"mounts/data" in reply.read()
+    answered += 1
     connection.close()
-assert answered > 20 and lost <= 2, (answered, lost)
-print("calls were answered")
+assert answered > 20, answered
+print("every call was answered")
 """
 #: What apt and dpkg say although all is well.
 USUAL = ("debconf: delaying package configuration", "(Reading database", "Created symlink", "Removed ")
@@ -148,7 +145,7 @@ def test_upgraded_under_a_mounted_volume(machine: Machine) -> None:
     assert machine.run("dpkg-query -W -f '${Version}' legacyhost").stdout == "99"
     machine.run("touch /tmp/end")
     assert reader.communicate(timeout=10) == ("content\n", "")
-    assert caller.communicate(timeout=10) == ("calls were answered\n", "")
+    assert caller.communicate(timeout=10) == ("every call was answered\n", "")
     assert show(machine, unit, "MainPID") == mounted
     assert show(machine, "legacyhost@sshfs.service", "MainPID") not in ("0", served)
     assert show(machine, "legacyhost@sshfs.service", "NRestarts") == "0"
