@@ -1,8 +1,9 @@
 """gunicorn around the application: the only door to it.
 
-One worker process, because holds and turns are shared; threads, because a Mount may wait for a remote host while
-everything else goes on. Each reply closes its connection: a restart then never meets a request that came in on a
-connection about to be closed, which Docker would repeat without its content (moby pkg/plugins/client.go).
+One worker process, because holds and turns are shared; in it a thread for each call (worker.py), because a Mount may
+wait for a remote host while everything else goes on. Each reply closes its connection: a restart then never meets a
+request that came in on a connection about to be closed, which Docker would repeat without its content (moby
+pkg/plugins/client.go).
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ from legacyhost.notify import Notifier, watch
 from legacyhost.plugin import Host
 from legacyhost.web import create_app
 
-#: The most calls at work at once. Threads are made when they are needed, and a waiting call needs one.
-THREADS = 512
 #: Seconds a stop waits for calls in flight; the longest is a Mount with timeout=100 whose failure is explained.
 GRACE = 120
 FIRST_DESCRIPTOR = 3
@@ -81,10 +80,7 @@ class Server(BaseApplication):  # type: ignore[misc]
         settings = {
             "bind": self._bind,
             "workers": 1,
-            "worker_class": "gthread",
-            "threads": THREADS,
-            "worker_connections": THREADS + 4096,
-            "keepalive": 0,
+            "worker_class": "legacyhost.worker.ThreadPerConnection",
             "timeout": 60,
             "graceful_timeout": GRACE,
             "umask": 0o077,

@@ -23,8 +23,8 @@ from legacyhost.turns import Turns
 
 #: Seconds. Docker gives Remove and Unmount 60 (moby volume/drivers/proxy.go): be done before that.
 SHORT = 50.0
-#: Seconds kept of a Mount's time for finding out why it failed.
-EXPLAIN = 10.0
+#: Of a Mount's time, the part kept for finding out why it failed; at most so many seconds.
+EXPLAIN_PART, EXPLAIN = 1 / 3, 10.0
 
 
 class Volumes:
@@ -50,6 +50,9 @@ class Volumes:
         self._turns = Turns()
         #: Volume to (moment, error) of its last failed mount, for those who waited for that very attempt.
         self._failures: dict[str, tuple[float, PluginError]] = {}
+        #: Volumes whose mount is being made, and those whose mount is known to have been answered once.
+        self._mounting: set[str] = set()
+        self._settled: set[str] = set()
         self.scope = scope
 
     def reconfigure(self, driver: Driver, scope: str) -> None:
@@ -59,16 +62,16 @@ class Volumes:
 
     def get(self, name: str) -> VolumeInfo:
         volume = self._known(name)
-        is_mounted = self._mountpoints.is_mounted(name)
+        is_mounted = self._is_mounted(name)
         return VolumeInfo(name, self._shown_path(name, is_mounted), volume.created, self._status(volume, is_mounted))
 
     def list(self) -> Sequence[tuple[str, str]]:
-        mounted = self._mountpoints.mounted()
+        mounted = self._mountpoints.mounted() - self._mounting
         return [(name, self._shown_path(name, name in mounted)) for name in self._state.names()]
 
     def path(self, name: str) -> str:
         self._known(name)
-        return self._shown_path(name, self._mountpoints.is_mounted(name))
+        return self._shown_path(name, self._is_mounted(name))
 
     def create(self, name: str, options: Mapping[str, str]) -> None:
         """Idempotent: an existing name with the same options or with none is left as it is (Docker repeats Creates)."""
@@ -96,8 +99,12 @@ class Volumes:
         deadline = Deadline.after(self._driver.timeout(volume.options))
         with self._turns.turn(name, deadline):
             volume = self._state.get(name)
+            if name not in self._settled and self._mountpoints.is_mounted(name):
+                self._mounter.settle(name, self._mountpoints.path(name), deadline)
             was_mounted = self._mountpoints.is_mounted(name)
-            if not was_mounted:
+            if was_mounted:
+                self._settled.add(name)
+            else:
                 self._mount(volume, arrived, deadline)
             try:
                 self._holds.add(name, mount_id)
@@ -169,21 +176,26 @@ class Volumes:
         self._failures.pop(volume.name, None)
 
     def _attempt(self, volume: Volume, deadline: Deadline) -> None:
+        left = deadline.left()
         try:
-            self._mount_once(volume, deadline)
+            self._mount_once(volume, Deadline.after(left - min(EXPLAIN, left * EXPLAIN_PART)))
             return
-        except MountFailed:
-            explanation = self._driver.explain(volume, Deadline.after(EXPLAIN))
+        except MountFailed as failed:
+            detail = failed.detail
+            explanation = self._driver.explain(volume, deadline)
         if explanation is not None:
             raise explanation
         # Nothing is wrong any more: it was a passing fault, or a directory missing that has been made just now.
         try:
-            self._mount_once(volume, Deadline.after(max(EXPLAIN, deadline.left())))
+            if not deadline.is_over():
+                self._mount_once(volume, deadline)
+                return
         except MountFailed as failed:
-            raise Failed(
-                f"volume {volume.name} cannot be mounted although the remote host is in order:"
-                f" {failed.detail or 'its program said nothing'}; see {self._mounter.where_to_look(volume.name)}"
-            ) from failed
+            detail = failed.detail
+        raise Failed(
+            f"volume {volume.name} cannot be mounted although the remote host is in order:"
+            f" {detail or 'its program said nothing'}; see {self._mounter.where_to_look(volume.name)}"
+        )
 
     def _mount_once(self, volume: Volume, deadline: Deadline) -> None:
         """Raises MountFailed or PluginError, and leaves nothing behind then."""
@@ -191,12 +203,17 @@ class Volumes:
         self._mountpoints.prepare(name)
         try:
             mountpoint = self._mountpoints.path(name)
+            # mountinfo shows the mount before the remote host has said anything: until it has, there is none.
+            self._mounting.add(name)
             self._mounter.mount(name, mountpoint, self._command(volume, mountpoint), deadline)
             if not self._mountpoints.is_mounted(name):
                 raise MountFailed("it was unmounted again at once")
         except (MountFailed, PluginError):
             self._clean(name)
             raise
+        finally:
+            self._mounting.discard(name)
+        self._settled.add(name)
 
     def _command(self, volume: Volume, mountpoint: Path) -> MountCommand:
         folder = self._runtime / "volumes" / volume.name
@@ -207,6 +224,7 @@ class Volumes:
             raise Failed(f"the files for mounting volume {volume.name} cannot be written: {error.strerror}") from error
 
     def _unmount(self, name: str, deadline: Deadline) -> None:
+        self._settled.discard(name)
         self._mounter.unmount(name, self._mountpoints.path(name), deadline)
         self._clean(name)
 
@@ -237,6 +255,10 @@ class Volumes:
         except NoSuchVolume:
             return False
         return True
+
+    def _is_mounted(self, name: str) -> bool:
+        """As far as anybody outside is concerned."""
+        return name not in self._mounting and self._mountpoints.is_mounted(name)
 
     def _shown_path(self, name: str, is_mounted: bool) -> str:
         return str(self._mountpoints.path(name)) if is_mounted else ""

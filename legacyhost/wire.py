@@ -63,7 +63,7 @@ def parse(body: bytes) -> Fields:
     if not body.strip():
         return Fields({}, is_empty=True)
     try:
-        value = json.loads(body)
+        value = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body of the request is not JSON") from error
     if value is None:

@@ -98,6 +98,7 @@ class FakeDriver:
         self.explanation: PluginError | None = None
         self.refusals: dict[str, str] = {}
         self.default_timeout = 30.0
+        self.deadlines: list[Deadline] = []
 
     def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
         for option in given:
@@ -120,6 +121,7 @@ class FakeDriver:
         return MountCommand(["fake-mount", str(mountpoint)], f"Volume {volume.name}", {"FOLDER": str(folder)})
 
     def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
+        self.deadlines.append(deadline)
         self.explaining.take(volume.name)
         return self.explanation
 
@@ -179,9 +181,13 @@ class FakeMounter:
         self.mounting, self.answering, self.unmounting, self.asking = Step(), Step(), Step(), Step()
         #: Names whose program ends as soon as it has mounted.
         self.fleeting: set[str] = set()
+        #: Names whose mount an earlier process has left without an answer.
+        self.half_made: set[str] = set()
+        self.deadlines: list[Deadline] = []
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
         assert not deadline.is_over()
+        self.deadlines.append(deadline)
         self.mounting.take(volume)
         assert volume in self._kernel.directories, "there is no directory to mount on"
         assert volume not in self._kernel.mounted, "one mount over another"
@@ -189,6 +195,11 @@ class FakeMounter:
         if volume not in self.fleeting:
             self._kernel.mounted.add(volume)
         self.answering.take(volume)
+
+    def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        if volume in self.half_made:
+            self.half_made.discard(volume)
+            self._kernel.mounted.discard(volume)
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         self.unmounting.take(volume)

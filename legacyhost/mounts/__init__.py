@@ -38,6 +38,10 @@ class Mounter(Protocol):
         """Return when the mount is in mountinfo and has answered. Raises MountFailed, and leaves nothing."""
         ...
 
+    def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        """For a mount begun by an earlier process: return when it has been answered once, or is gone. Raises Failed."""
+        ...
+
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         """Return when mountinfo does not show the mount any more. Raises Failed."""
         ...

@@ -18,6 +18,8 @@ from legacyhost.mounts import MountCommand, MountFailed, mountinfo
 from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, device_of, run, users_in, wait_until_gone
 
 PATIENCE = 10.0
+#: A file that says that the mount has been answered once.
+ANSWERED = "answered"
 
 
 class ProcessMounter:
@@ -42,12 +44,20 @@ class ProcessMounter:
         (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
         awaited = self._await(process, mountpoint, deadline)
         if awaited.returncode == 0 and process.poll() is None:
+            (folder / ANSWERED).touch()
             return
         _signal(process.pid, signal.SIGKILL)
         process.wait()
         self._detach(mountpoint)
         lines = self._log(volume).read_text(errors="replace").strip().splitlines()
         raise MountFailed(lines[-1] if lines else "")
+
+    def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        # Whoever waited for the answer is gone, and the mount was given to nobody.
+        process = self._process(volume)
+        if process is not None and not (self._directory / "volumes" / volume / ANSWERED).exists():
+            _signal(process, signal.SIGKILL)
+            self._detach(mountpoint)
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -74,6 +84,7 @@ class ProcessMounter:
         return users_in("\n".join(lines), device, mountpoint)
 
     def _start(self, volume: str, command: MountCommand) -> subprocess.Popen[bytes]:
+        (self._directory / "volumes" / volume / ANSWERED).unlink(missing_ok=True)
         with self._log(volume).open("wb") as output:
             return subprocess.Popen(
                 list(command.argv),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from pathlib import Path
 
 from legacyhost.deadline import Deadline
@@ -53,20 +54,36 @@ class UnitMounter:
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
         unit = self.pattern(volume).replace(SERIAL, secrets.token_hex(4))
-        ran = run(self._start(unit, mountpoint, command, deadline), deadline.left() + PATIENCE)
+        # systemd keeps to TimeoutStartSec=; a second more is for its answer.
+        ran = run(self._start(unit, mountpoint, command, deadline), deadline.left() + 1.0)
         if ran.returncode != 0:
+            self._take_away(volume, mountpoint)
             raise MountFailed(_last_words(unit) or ran.stderr.strip())
 
-    def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
-        # Signals, not a stop job: a job would wait for docker's own stop job, which waits for this unmount.
-        for arguments in (("--kill-who=main", "--signal=SIGTERM"), ("--kill-who=all", "--signal=SIGKILL")):
-            run(["systemctl", "kill", *arguments, self.pattern(volume)], deadline.left())
-            if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+    def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        # A unit is active when its ExecStartPost= has had an answer, however silent the host is now.
+        while device_of(mountpoint) is not None:
+            states = run(["systemctl", "is-active", self.pattern(volume)], deadline.left()).stdout.split()
+            if "active" in states or not {"activating", "deactivating"} & set(states):
                 return
-        # No unit holds it (made by hand, or the unit is lost): detach it where the engines see it.
-        detach = ["umount", "--lazy", "--", str(mountpoint)]
-        ran = run(["systemd-run", "--quiet", "--collect", "--wait", *detach], deadline.left())
+            if deadline.is_over():
+                raise Failed(f"volume {volume} is still being mounted; see {self.where_to_look(volume)}")
+            time.sleep(0.05)
+
+    def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        # A signal, not a stop job: a job would wait for docker's own stop job, which waits for this unmount.
+        run(["systemctl", "kill", "--kill-who=main", "--signal=SIGTERM", self.pattern(volume)], deadline.left())
         if not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+            self._take_away(volume, mountpoint)
+
+    def _take_away(self, volume: str, mountpoint: Path) -> None:
+        """End the program by force, and detach what it leaves where the engines see it. Raises Failed."""
+        run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", self.pattern(volume)], PATIENCE)
+        if device_of(mountpoint) is None:
+            return
+        detach = ["umount", "--lazy", "--", str(mountpoint)]
+        ran = run(["systemd-run", "--quiet", "--collect", "--wait", *detach], PATIENCE)
+        if not wait_until_gone(mountpoint, Deadline.after(PATIENCE)):
             raise Failed(
                 f"volume {volume} cannot be unmounted from {mountpoint}: {ran.stderr.strip() or 'it stays mounted'};"
                 f" see {self.where_to_look(volume)}"
@@ -85,7 +102,6 @@ class UnitMounter:
 
     def _start(self, unit: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:
         escaped = mountinfo.escape(mountpoint)
-        seconds = max(1, round(deadline.left()))
         properties = [
             f"Description={command.description}",
             # The order of boot and shutdown goes through the target; never directly to docker.service.
@@ -100,7 +116,7 @@ class UnitMounter:
             f"ExecStartPost={SHELL} {SCRIPT} await {_quote(escaped)}",
             # What a killed program leaves behind is a mount on which everything fails: detach it.
             f"ExecStopPost=-/bin/umount --lazy --quiet -- {_quote(mountpoint)}",
-            f"TimeoutStartSec={seconds}",
+            f"TimeoutStartSec={max(0.1, deadline.left()):.3f}s",
             "TimeoutStopSec=5",
             # sshfs unmounts on SIGTERM; the ssh it leaves behind has nothing to finish.
             "KillMode=mixed",

@@ -43,11 +43,11 @@ class Installed:
         given = {"sshcmd": f"alice@127.0.0.1:{directory}", "port": "2222", "IdentityFile": self.remote.key}
         return {**given, **more}
 
-    def create(self, name: str, directory: str | None = None, *, check: bool = True, **more: str) -> Done:
+    def create(self, name: str, directory: str | None = None, **more: str) -> Done:
         """``docker volume create`` on ``directory`` (its own name by default) of the SSH host's account."""
         options = self.options(name if directory is None else directory, **more)
         words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
-        return self.machine.docker("volume", "create", "-d", "sshfs", *words, name, check=check)
+        return self.machine.docker("volume", "create", "-d", "sshfs", *words, name)
 
     def name(self, prefix: str = "volume") -> str:
         """A name no other test has."""

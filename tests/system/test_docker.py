@@ -154,9 +154,9 @@ def test_copy_up_where_the_remote_account_may_not_chown(installed: Installed) ->
 
 def test_a_read_only_volume(installed: Installed) -> None:
     """read_only, and its older name ro, are enforced for root too."""
-    for option in ({"read_only": "true"}, {"ro": ""}):
+    for option in ("read_only", "ro"):
         name = installed.name()
-        installed.create(name, **option)
+        installed.create(name, **{option: "true"})
         failed = installed.sh(name, "echo x >/data/file", check=False)
         assert "Read-only file system" in failed.stderr
 
@@ -308,7 +308,7 @@ IdentityFile = "{remote.key}"
     anonymous = next(name for name in made if name != "data")
     assert installed.on_remote(f"foo/{anonymous}/file") == "anonymous\n"
     assert anonymous not in machine.docker("volume", "ls", "-q").stdout
-    assert installed.inspect("data")["Scope"] == scope
+    assert str(installed.inspect("data")["Scope"]) == scope
     assert "plugin foo is serving" in machine.journal("legacyhost@foo.service")
     name = installed.name()
     installed.create(name)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "legacyhost"
 #: Each third-party package, and the only modules that may know it.
 DOORS = {
     "falcon": {"legacyhost.web"},
-    "gunicorn": {"legacyhost.server"},
+    "gunicorn": {"legacyhost.server", "legacyhost.worker"},
     "sdnotify": {"legacyhost.notify"},
     "systemd": {"legacyhost.log"},
     "paramiko": {"legacyhost.ssh"},

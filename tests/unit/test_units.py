@@ -127,7 +127,7 @@ def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
     assert found["ExecStartPre"].endswith(f'/mount-unit.sh prepare "{systemd.runtime}"')
     assert found["ExecStartPost"].endswith(f'/mount-unit.sh await "{systemd.mountpoint}"')
     assert found["ExecStopPost"] == f'-/bin/umount --lazy --quiet -- "{systemd.mountpoint}"'
-    assert found["TimeoutStartSec"] == "30"
+    assert found["TimeoutStartSec"] == "30.000s"
     assert found["NoNewPrivileges"] == "yes"
     assert {"Type", "KillMode", "CapabilityBoundingSet"} <= found.keys()
     assert "PrivateMounts" not in found, "the mount would not be seen outside"
@@ -153,13 +153,32 @@ def test_a_unit_that_does_not_start_is_told_with_its_programs_last_words(tmp_pat
     with pytest.raises(MountFailed) as caught:
         systemd.mount(UnitMounter("sshfs", systemd.runtime))
     assert caught.value.detail == "fuse: device not found"
-    start, look = systemd.calls()
+    start, kill, look = systemd.calls()
+    assert kill[:2] == ["systemctl", "kill"], "what is still starting must not mount later"
     (unit,) = (word.removeprefix("--unit=") for word in start if word.startswith("--unit="))
     assert look[0] == "journalctl"
     assert f"_SYSTEMD_UNIT={unit}" in look
     Path("/usr/sbin/journalctl").write_text("#!/bin/sh\n")
     with pytest.raises(MountFailed, match="Job failed"):
         systemd.mount(UnitMounter("sshfs", systemd.runtime))
+
+
+@in_own_namespace
+def test_a_mount_begun_by_an_earlier_process_is_waited_for(tmp_path: Path) -> None:
+    """mountinfo shows a mount before it has been answered: until then its unit is activating, and it is nobody's."""
+    systemd = Systemd.boot(tmp_path)
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    states = systemd.here / "states"
+    Path("/usr/sbin/systemctl").write_text(
+        f'#!/bin/sh\nread -r state <{states}\nsed -i 1d {states}\n[ "$1" = is-active ] && echo "$state"\n'
+    )
+    states.write_text("activating\nactivating\nactive\nleft over\n")
+    mounter.settle("data", systemd.mountpoint, Deadline.after(30))
+    assert states.read_text() == "left over\n"
+    states.write_text("activating\n" * 1000)
+    with pytest.raises(Failed, match="still being mounted"):
+        mounter.settle("data", systemd.mountpoint, Deadline.after(0.2))
 
 
 @in_own_namespace

@@ -216,3 +216,38 @@ def test_a_call_that_hangs_delays_nobody_else(data: World, hangs: str) -> None:
         assert not hanging.done()
         gate.open()
         hanging.result(WAIT)
+
+
+def test_a_mount_an_earlier_process_left_half_made_is_made_anew(data: World) -> None:
+    """mountinfo shows it, but nobody ever waited for an answer on it: it is not handed out."""
+    data.kernel.directories.add("data")
+    data.kernel.mounted.add("data")
+    data.mounter.half_made.add("data")
+    data.volumes.mount("data", "1")
+    assert data.mounter.mounting.taken == ["data"]
+    assert data.kernel.mounted == {"data"}
+
+
+def test_a_mount_without_an_answer_is_shown_to_nobody(data: World) -> None:
+    """Get, List and Path say "not mounted" while sshfs has mounted and the host has not said anything yet."""
+    with ThreadPoolExecutor() as pool, data.mounter.answering.stop_at("data") as gate:
+        mounting = pool.submit(data.volumes.mount, "data", "1")
+        gate.wait_until_reached()
+        assert "data" in data.kernel.mounted
+        assert data.volumes.path("data") == ""
+        assert data.volumes.get("data").mountpoint == ""
+        assert dict(data.volumes.list())["data"] == ""
+        gate.open()
+        path = mounting.result(WAIT)
+    assert data.volumes.path("data") == data.volumes.get("data").mountpoint == path
+
+
+def test_finding_out_why_stays_within_the_timeout(data: World) -> None:
+    """The mount gets two thirds of the time at first, so that the reason is known before the time is up."""
+    data.mounter.mounting.always_fail(ENDED)
+    data.driver.explanation = DOWN
+    with pytest.raises(Failed):
+        data.volumes.mount("data", "1")
+    allowed = data.driver.timeout({})
+    assert data.mounter.deadlines[0].seconds <= allowed * 2 / 3 + 0.1
+    assert data.driver.deadlines[-1].seconds == allowed

@@ -117,10 +117,16 @@ def test_texts_hands_out_a_copy() -> None:
 
 def test_a_lone_surrogate_is_a_value_and_never_breaks_a_reply() -> None:
     """JSON can carry half a character: it arrives, is shown as '?', and goes out escaped in valid ASCII."""
-    for body in (b'{"Name": "a\\ud800"}', b'{"Name": "a\xed\xa0\x80"}'):
-        text = parse(body).text("Name")
-        assert printable(text) == "a?"
-        assert render({"Err": text}) == b'{"Err":"a\\ud800"}\n'
+    text = parse(b'{"Name": "a\\ud800"}').text("Name")
+    assert printable(text) == "a?"
+    assert render({"Err": text}) == b'{"Err":"a\\ud800"}\n'
+
+
+@pytest.mark.parametrize("body", [b'{"Name": "a\xed\xa0\x80"}', '{"Name": "a"}'.encode("utf-16"), b'{"Name": "\xff"}'])
+def test_json_is_utf_8_and_nothing_else(body: bytes) -> None:
+    """As RFC 8259 has it, and as Go, on the other side, does: no guessing of UTF-16, no surrogates in bytes."""
+    with pytest.raises(InvalidRequest, match="is not JSON"):
+        parse(body)
 
 
 def test_the_name_of_a_bad_item_is_shown_printable() -> None:
