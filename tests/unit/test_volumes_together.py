@@ -248,6 +248,6 @@ def test_finding_out_why_stays_within_the_timeout(data: World) -> None:
     data.driver.explanation = DOWN
     with pytest.raises(Failed):
         data.volumes.mount("data", "1")
-    allowed = data.driver.timeout({})
+    allowed = data.driver.default_timeout
     assert data.mounter.deadlines[0].seconds <= allowed * 2 / 3 + 0.1
     assert data.driver.deadlines[-1].seconds == allowed
