@@ -21,7 +21,7 @@ RUN = ("run", "--rm", "--network", "none")
 
 @pytest.fixture(scope="module")
 def server(machine: Machine) -> SshServer:
-    return machine.ssh_server(password="pass word")
+    return machine.ssh_server(3222, password="pass word")
 
 
 def test_commands(machine: Machine) -> None:
@@ -126,7 +126,7 @@ def test_sshfs_freeze_and_thaw(machine: Machine, server: SshServer) -> None:
 
 
 def test_ssh_server_stop_start_drop(machine: Machine) -> None:
-    server = machine.ssh_server(2223, "bob")
+    server = machine.ssh_server(3223, "bob")
     process = machine.popen(["ssh", "-F", "none", *server.options, "bob@127.0.0.1", "cat"], stdin=subprocess.PIPE)
     machine.wait_for(lambda: len(server.sessions()) >= 2)
     server.drop()
