@@ -96,7 +96,9 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 )
 def test_what_is_not_toml_is_refused(file: Path, content: str | bytes) -> None:
     """A sentence with the file, and where in it if that is known; never a defect."""
-    assert refusal(file, content).startswith(" cannot be read: ")
+    message = refusal(file, content)
+    assert message.startswith(" cannot be read: ")
+    assert message.endswith("too large or too deep") == (len(content) > 1000)
 
 
 def test_what_is_no_file_is_refused(file: Path) -> None:

@@ -166,4 +166,5 @@ def test_a_record_is_replaced_never_half_written(holds: Holds, tmp_path: Path) -
         holds.add("data", "b")
         assert json.loads(before.read()) == {"a": 1}
     assert json.loads(path.read_text()) == {"a": 1, "b": 1}
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     assert [entry.name for entry in path.parent.iterdir()] == [FILE]

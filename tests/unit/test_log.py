@@ -87,6 +87,15 @@ def test_what_changes_something_is_logged_once(
     assert told == {"PLUGIN": "test", "RPC": rpc, "VOLUME": "data", "MOUNT_ID": "4711"}
 
 
+def test_there_are_fields_only_for_what_is_known(client: testing.TestClient, records: list[logging.LogRecord]) -> None:
+    """No volume, no field; the longest name there can be is there in full."""
+    ask(client, "VolumeDriver.Mount")
+    ask(client, "VolumeDriver.Mount", Name="x" * 255)
+    assert not {"VOLUME", "MOUNT_ID"} & vars(records[0]).keys()
+    assert vars(records[1])["VOLUME"] == "x" * 255
+    assert "MOUNT_ID" not in vars(records[1])
+
+
 @pytest.mark.parametrize(
     ("rpc", "name", "level"),
     [

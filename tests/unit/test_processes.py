@@ -201,6 +201,32 @@ def test_a_lost_record_of_the_process_is_no_obstacle(tmp_path: Path, content: st
 
 
 @in_own_namespace
+def test_a_mount_an_earlier_process_left_without_an_answer_is_taken_away(tmp_path: Path) -> None:
+    """Whoever waited for the answer is gone, and it was given to nobody; one that was answered is left alone."""
+    with place(tmp_path) as here:
+        here.mount(STUBBORN)
+        ProcessMounter(tmp_path).settle("data", here.mountpoint, Deadline.after(WAIT))
+        assert here.points.mounted() == {"data"}
+        assert is_running(here.program)
+        (here.folder / "answered").unlink()
+        ProcessMounter(tmp_path).settle("data", here.mountpoint, Deadline.after(WAIT))
+        assert here.points.mounted() == set()
+        assert not is_running(here.program)
+
+
+@in_own_namespace
+def test_a_new_mount_is_not_taken_for_one_that_was_answered(tmp_path: Path) -> None:
+    """What is known of the mount before says nothing about the next one."""
+    with place(tmp_path) as here:
+        here.mount(GOOD)
+        here.unmount()
+        assert (here.folder / "answered").exists()
+        with pytest.raises(MountFailed):
+            here.mount("exit 1")
+        assert not (here.folder / "answered").exists()
+
+
+@in_own_namespace
 def test_a_mount_that_stays_is_an_error(tmp_path: Path) -> None:
     """Mounted again by somebody as soon as it is gone: the call fails, so that the hold stays."""
     with place(tmp_path) as here:

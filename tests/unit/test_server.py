@@ -189,6 +189,22 @@ def test_calls_that_wait_delay_nobody(service: Service, silent: socket.socket) -
         assert {answer[0] for call in calls if (answer := call.result(WAIT))} == {500}
 
 
+def test_connections_that_say_nothing_delay_nobody(service: Service) -> None:
+    """Whoever connects and is silent, or asks and does not read: others are served, and a stop does not wait."""
+    service.start()
+    service.wait_until_ready()
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    for connection in silent:
+        connection.connect(str(service.socket))
+    for connection in silent[:20]:
+        connection.sendall(b"POST /VolumeDriver.List HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    for _ in range(5):
+        assert service.call("VolumeDriver.List") == (200, {"Volumes": []})
+    service.end()
+    for connection in silent:
+        connection.close()
+
+
 def test_a_changed_configuration_is_taken_over_by_sighup(service: Service) -> None:
     """The same worker goes on with the new one; a broken one is not taken over, and the status says why."""
     service.start(WATCHDOG_USEC="150000")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from namespace import in_own_namespace
 
 from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.errors import InvalidRequest
@@ -189,6 +190,20 @@ def test_with_a_password_no_key_of_the_host_is_tried(driver: SshfsDriver, folder
     assert ssh_says(folder)["identityfile"] == ["none"]
     command(driver, folder, password=SECRET, IdentityFile="/root/key")
     assert ssh_says(folder)["identityfile"] == ["/root/key"]
+
+
+@in_own_namespace
+def test_without_key_and_password_the_accounts_own_keys_are_tried(driver: SshfsDriver, folder: Path) -> None:
+    """Those of the account this runs as, by the user database, as when the login is checked at Create."""
+    home = folder / "home"
+    (home / ".ssh").mkdir(parents=True)
+    for name in ("id_ed25519", "id_rsa", "id_ed25519.pub", "known_hosts"):
+        (home / ".ssh" / name).touch()
+    (folder / "passwd").write_text(f"root:x:0:0:root:{home}:/bin/sh\n")
+    subprocess.run(["mount", "--bind", str(folder / "passwd"), "/etc/passwd"], check=True)
+    command(driver, folder)
+    shown = [path.replace("%%", "%") for path in ssh_says(folder)["identityfile"]]
+    assert shown == [str(home / ".ssh" / "id_ed25519"), str(home / ".ssh" / "id_rsa")]
 
 
 def test_a_pinned_host_key_is_the_only_one_known(driver: SshfsDriver, folder: Path) -> None:

@@ -120,7 +120,9 @@ def test_sshcmd_is_user_host_and_path(given: str, user: str, host: str, path: st
 )
 def test_an_sshcmd_that_is_anything_else_is_refused(given: str) -> None:
     """Above all what a program behind it could take for an option, an address of another form or two words."""
-    assert "option sshcmd" in refusal("sshcmd", given)
+    message = refusal("sshcmd", given)
+    assert "option sshcmd" in message
+    assert ("in brackets" in message) == ("[" in given.partition(":")[0])
 
 
 @pytest.mark.parametrize(

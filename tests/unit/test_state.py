@@ -121,6 +121,7 @@ def test_a_process_killed_right_after_its_reply_has_kept_its_word(tmp_path: Path
 
 def test_the_file_says_whose_it_is_and_in_which_format(tmp_path: Path) -> None:
     """Application ID and format stand in the header, where file(1) and a later version find them."""
+    assert (int.from_bytes(b"lgcy", "big"), 1) == (APPLICATION_ID, FORMAT), "files with these are in use"
     State(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / FILE)) as connection:
         assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)

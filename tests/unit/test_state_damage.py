@@ -23,6 +23,11 @@ def _future(path: Path) -> None:
         connection.execute(f"PRAGMA user_version = {FORMAT + 1}")
 
 
+def _unknown(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 0")
+
+
 def _foreign(path: Path) -> None:
     path.unlink()
     with closing(sqlite3.connect(path)) as connection:
@@ -47,6 +52,7 @@ def _overwrite_a_page(path: Path) -> None:
 
 DAMAGES = {
     "of the future": (_future, "made by a newer legacyhost"),
+    "of no known format": (_unknown, "made by an unknown legacyhost"),
     "a foreign database": (_foreign, "is not a record of volumes made by legacyhost"),
     "text": (lambda path: path.write_text("name = data\n" * 500), "not a database"),
     "cut in half": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "malformed"),

@@ -110,9 +110,11 @@ def test_mount_is_idempotent_for_an_id(data: World) -> None:
     data.volumes.mount("data", "2")
     assert data.mounter.mounting.taken == ["data"]
     assert data.holds.of("data") == {"1": 3, "2": 1}
+    assert (data.runtime / "volumes" / "data").stat().st_mode & 0o777 == 0o700
     for mount_id in ("1", "2", "1"):
         data.volumes.unmount("data", mount_id)
         assert data.kernel.mounted == {"data"}
+        assert data.left_behind() == ["data", "data/holds.json", "data/secret"], "what the program needs stays"
     data.volumes.unmount("data", "1")
     data.assert_nothing_is_left()
 

@@ -94,8 +94,8 @@ def test_remove_mends_a_damaged_record_of_holds(data: World) -> None:
 def test_remove_of_a_volume_a_container_sees_is_refused(data: World) -> None:
     """Even if Docker has forgotten the container: its processes are named, nothing is touched."""
     data.volumes.mount("data", "1")
-    data.kernel.users["data"] = [4711, 4712]
-    with pytest.raises(Refused, match=r"volume data is in use by running containers \(process 4711, 4712\)"):
+    data.kernel.users["data"] = [1, 2, 3, 4, 5, 6]
+    with pytest.raises(Refused, match=r"volume data is in use by running containers \(process 1, 2, 3, 4, 5\)"):
         data.volumes.remove("data")
     assert data.kernel.mounted == {"data"}
     assert data.holds.of("data") == {"1": 1}
@@ -141,13 +141,19 @@ def test_a_reboot_forgets_who_held_what(data: World) -> None:
     data.assert_nothing_is_left()
 
 
-def test_converge_unmounts_what_nobody_holds(data: World) -> None:
-    """A service killed between a mount and its hold leaves garbage: it is unmounted at the next start."""
-    data.kernel.mounted |= {"data", "unknown"}
+def test_converge_unmounts_what_nobody_holds(data: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A service killed between a mount and its hold leaves garbage: it is unmounted at the next start, and told."""
+    data.volumes.mount("data", "1")
+    (data.runtime / "volumes" / "data" / "holds.json").unlink()
+    data.kernel.mounted.add("unknown")
     data.restart()
     data.volumes.converge()
     data.assert_nothing_is_left()
     assert data.mounter.unmounting.taken == ["data", "unknown"]
+    assert caplog.messages == [
+        "volume data was mounted and held by nobody: unmounted",
+        "volume unknown was mounted and held by nobody: unmounted",
+    ]
 
 
 def test_converge_never_unmounts_what_somebody_holds_or_sees(data: World) -> None:
@@ -164,12 +170,13 @@ def test_converge_never_unmounts_what_somebody_holds_or_sees(data: World) -> Non
     assert data.mounter.unmounting.taken == []
 
 
-def test_converge_goes_on_after_a_failure(data: World) -> None:
-    """One mount that stays does not keep the others."""
+def test_converge_goes_on_after_a_failure(data: World, caplog: pytest.LogCaptureFixture) -> None:
+    """One mount that stays does not keep the others; the log says which, and why."""
     data.kernel.mounted |= {"a", "b", "c"}
     data.mounter.unmounting.fail(None, Failed("it stays mounted"), None)
     data.volumes.converge()
     assert data.kernel.mounted == {"b"}
+    assert "volume b stays mounted: it stays mounted" in caplog.messages
 
 
 def test_converge_waits_for_a_mount_under_way(data: World) -> None:
