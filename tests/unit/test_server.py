@@ -190,14 +190,14 @@ def test_calls_that_wait_delay_nobody(service: Service, silent: socket.socket) -
 
 
 def test_connections_that_say_nothing_delay_nobody(service: Service) -> None:
-    """Whoever connects and is silent, or asks and does not read: others are served, and a stop does not wait."""
+    """Whoever connects and is silent, or stops in the middle of a header: others are served, a stop does not wait."""
     service.start()
     service.wait_until_ready()
     silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
     for connection in silent:
         connection.connect(str(service.socket))
     for connection in silent[:20]:
-        connection.sendall(b"POST /VolumeDriver.List HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        connection.sendall(b"POST /VolumeDriver.List HTTP/1.1\r\nHost: x\r\nContent-Le")
     for _ in range(5):
         assert service.call("VolumeDriver.List") == (200, {"Volumes": []})
     service.end()
