@@ -226,7 +226,8 @@ def test_a_damaged_state_is_not_served_and_not_forgotten(fresh: Installed) -> No
 def test_the_units_are_sound_and_the_service_is_sandboxed(installed: Installed) -> None:
     """systemd-analyze has nothing to say, and the exposure stays as low as it was."""
     verified = installed.machine.run(
-        "systemd-analyze verify --man=no legacyhost@sshfs.service legacyhost@sshfs.socket legacyhost.target", check=False
+        "systemd-analyze verify --man=no legacyhost@sshfs.service legacyhost@sshfs.socket legacyhost.target",
+        check=False,
     )
     assert verified.stderr == ""
     shown = installed.machine.run("systemd-analyze security --no-pager legacyhost@sshfs.service").stdout
