@@ -67,13 +67,14 @@ def test_what_cannot_be_made_is_a_sentence(runtime: Path) -> None:
         HostMountpoints(runtime).prepare("data")
 
 
-def test_a_directory_with_something_in_it_stays(runtime: Path) -> None:
-    """What is there is somebody's: it is never deleted, and that is no reason for a call to fail."""
+def test_a_directory_with_something_in_it_stays(runtime: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What is there is somebody's: it is never deleted, which is no reason for a call to fail, but one to say so."""
     points = HostMountpoints(runtime)
     points.prepare("data")
     (runtime / "bare" / "data" / "file").write_text("precious")
     points.remove("data")
     assert (runtime / "bare" / "data" / "file").read_text() == "precious"
+    assert caplog.messages == [f"the empty mountpoint {runtime}/bare/data stays: Directory not empty"]
 
 
 @in_own_namespace
@@ -116,8 +117,8 @@ def test_nothing_is_written_where_nothing_is_mounted(runtime: Path) -> None:
 
 
 @in_own_namespace
-def test_the_directory_of_a_mounted_volume_is_not_removed(runtime: Path) -> None:
-    """Neither the directory nor the mount: only what is bare goes."""
+def test_the_directory_of_a_mounted_volume_is_not_removed(runtime: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither the directory nor the mount: only what is bare goes. It is not even tried."""
     points = HostMountpoints(runtime)
     points.set_up()
     script(runtime)
@@ -126,6 +127,7 @@ def test_the_directory_of_a_mounted_volume_is_not_removed(runtime: Path) -> None
     (points.path("data") / "file").write_text("kept")
     points.remove("data")
     assert (points.path("data") / "file").read_text() == "kept"
+    assert caplog.messages == []
     subprocess.run(["umount", str(points.path("data"))], check=True)
     points.remove("data")
     assert not points.path("data").exists()

@@ -191,6 +191,34 @@ def test_what_an_option_cannot_be(name: str, given: str) -> None:
     assert name in refusal(name, given)
 
 
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("port", 1, 65535),
+        ("uid", 0, 4294967294),
+        ("gid", 0, 4294967294),
+        ("timeout", 1, 100),
+        ("dcache_max_size", 1, 10_000_000),
+        ("dcache_timeout", 0, 86400),
+        ("entry_timeout", 0, 86400),
+        ("negative_timeout", 0, 86400),
+        ("attr_timeout", 0, 86400),
+        ("max_conns", 1, 16),
+        ("max_read", 4096, 1048576),
+        ("ConnectionAttempts", 1, 10),
+        ("ConnectTimeout", 1, 60),
+        ("ServerAliveCountMax", 1, 100),
+        ("ServerAliveInterval", 1, 3600),
+    ],
+)
+def test_numbers_have_bounds(name: str, low: int, high: int) -> None:
+    """Both ends are allowed, and what is beyond them is refused with both ends named."""
+    assert TABLE.parse({name: str(low)}) == {name: str(low)}
+    assert TABLE.parse({name: str(high)}) == {name: str(high)}
+    for beyond in (low - 1, high + 1):
+        assert f"from {low} to {high}" in refusal(name, str(beyond))
+
+
 def test_a_password_is_never_in_a_message() -> None:
     """Neither as a wrong value nor under a misspelt name, nor beside a wrong option."""
     assert SECRET not in refusal("password", SECRET + "x" * 1000)

@@ -15,7 +15,7 @@ from namespace import in_own_namespace
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.mounts import MountCommand, MountFailed, mountinfo
-from legacyhost.mounts.units import UnitMounter
+from legacyhost.mounts.units import UnitMounter, is_systemd_running
 
 LONG = "v" * 255
 COMMAND = MountCommand(
@@ -95,6 +95,15 @@ def test_a_pattern_matches_the_units_of_no_other_volume() -> None:
     for pattern in patterns:
         unit = pattern.replace("?" * 8, "0123abcd")
         assert [other for other in patterns if fnmatchcase(unit, other)] == [pattern]
+
+
+@in_own_namespace
+def test_systemd_is_there_where_it_is_the_first_process() -> None:
+    """As sd_booted(3) has it: by a directory, whatever commands are installed."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    assert is_systemd_running() is False
+    Path("/run/systemd/system").mkdir(parents=True)
+    assert is_systemd_running() is True
 
 
 def test_where_to_look_is_a_command_for_a_shell() -> None:
