@@ -47,6 +47,41 @@ SSH_SAMPLES = {
     "StrictHostKeyChecking": "yes",
     "TCPKeepAlive": "no",
 }
+#: What could run a program, read a file of this host, or take another way than the one that is checked.
+REFUSED = [
+    "ProxyCommand",
+    "LocalCommand",
+    "PermitLocalCommand",
+    "KnownHostsCommand",
+    "RemoteCommand",
+    "ssh_command",
+    "sftp_server",
+    "directport",
+    "passive",
+    "F",
+    "Include",
+    "Match",
+    "PKCS11Provider",
+    "SecurityKeyProvider",
+    "ControlPath",
+    "ControlMaster",
+    "ControlPersist",
+    "IdentityAgent",
+    "ForwardAgent",
+    "XAuthLocation",
+    "ProxyUseFdpass",
+    "SendEnv",
+    "SetEnv",
+    "uidfile",
+    "gidfile",
+    "modules",
+    "UserKnownHostsFile",
+    "GlobalKnownHostsFile",
+    "password_stdin",
+    "User",
+    "HostName",
+    "allow_root",
+]
 
 
 def refusal(name: str, value: str) -> str:
@@ -229,43 +264,7 @@ def test_a_password_is_never_in_a_message() -> None:
     assert TABLE.public({"password": SECRET, "port": "22"}) == {"password": "***", "port": "22"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "ProxyCommand",
-        "LocalCommand",
-        "PermitLocalCommand",
-        "KnownHostsCommand",
-        "RemoteCommand",
-        "ssh_command",
-        "sftp_server",
-        "directport",
-        "passive",
-        "F",
-        "Include",
-        "Match",
-        "PKCS11Provider",
-        "SecurityKeyProvider",
-        "ControlPath",
-        "ControlMaster",
-        "ControlPersist",
-        "IdentityAgent",
-        "ForwardAgent",
-        "XAuthLocation",
-        "ProxyUseFdpass",
-        "SendEnv",
-        "SetEnv",
-        "uidfile",
-        "gidfile",
-        "modules",
-        "UserKnownHostsFile",
-        "GlobalKnownHostsFile",
-        "password_stdin",
-        "User",
-        "HostName",
-        "allow_root",
-    ],
-)
+@pytest.mark.parametrize("name", REFUSED)
 def test_what_could_run_a_program_or_read_a_file_is_refused(name: str) -> None:
     """In any case of letters, whatever the value; the sentence gives the reason or what to use instead."""
     for spelling in (name, name.lower(), name.upper(), name.swapcase()):
