@@ -36,7 +36,6 @@ def child(program: str, directory: Path) -> subprocess.Popen[str]:
         [sys.executable, "-c", head + textwrap.dedent(program), str(directory)],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
         text=True,
     )
 
