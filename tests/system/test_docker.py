@@ -281,6 +281,34 @@ def test_a_mount_that_fails_is_not_followed_by_an_unmount(installed: Installed) 
     installed.sh(name, "true")
 
 
+def test_capabilities_are_asked_for_once(installed: Installed) -> None:
+    """moby V15: once per dockerd, however often the driver is used."""
+    installed.machine.run("systemctl restart docker")
+    name = installed.name()
+    installed.create(name)
+    mark = installed.mark()
+    for _ in range(3):
+        installed.inspect(name)
+        installed.create(installed.name())
+    assert installed.calls(mark)["Capabilities"] == 0
+
+
+def test_a_plugin_that_comes_later_is_found(installed: Installed) -> None:
+    """moby V7: docker polls for a while for a plugin that is not there yet."""
+    machine = installed.machine
+    machine.run("cp /etc/legacyhost/sshfs.toml /etc/legacyhost/late.toml")
+    options = ",".join(f"volume-opt={key}={value}" for key, value in installed.options("late").items())
+    mount = f"type=volume,src=late,dst=/data,volume-driver=late,{options}"
+    words = ["docker", "run", "--rm", "--network", "none", "--mount", mount, "busybox", "touch", "/data/file"]
+    running = machine.popen(words)
+    machine.run("sleep 2; systemctl start legacyhost@late.socket")
+    assert running.wait(60) == 0, running.communicate()[1]
+    assert installed.on_remote("late/file") == ""
+    machine.docker("volume", "rm", "late")
+    machine.run("systemctl stop legacyhost@late.socket legacyhost@late.service; rm /etc/legacyhost/late.toml")
+    machine.run("systemctl restart docker")
+
+
 @pytest.mark.parametrize("scope", ["global"])
 def test_a_second_plugin_beside_the_first(installed: Installed, scope: str) -> None:
     """A copy of the configuration is another plugin; with a default for sshcmd volumes need no option, even the

@@ -123,6 +123,37 @@ def test_a_host_that_does_not_answer(installed: Installed) -> None:
         server.stop()
 
 
+def test_eight_mounts_on_a_silent_host(installed: Installed) -> None:
+    """They fail within their time-out with the reason and leave nothing; nobody else waits; later they work."""
+    machine = installed.machine
+    other = installed.name()
+    installed.create(other)
+    server = machine.ssh_server(port=2230)
+    machine.run(["legacyhost", "trust", "127.0.0.1:2230", "--fingerprint", server.fingerprint])
+    names = [installed.name("silent") for _ in range(8)]
+    for name in names:
+        installed.create(name, "silent", port="2230", timeout="6", IdentityFile=server.key)
+    server.freeze(listener=True)
+    try:
+        words = ["docker", "run", "--rm", "--network", "none", "-v"]
+        pending = [machine.popen([*words, f"{name}:/data", "busybox", "true"]) for name in names]
+        installed.sh(other, "echo x >/data/file")
+        assert set(names) < set(machine.docker("volume", "ls", "-q").stdout.split())
+        assert all(process.poll() is None for process in pending), "the others were served meanwhile"
+        for process in pending:
+            assert "127.0.0.1:2230 did not answer within 6 s" in process.communicate(timeout=PATIENCE)[1]
+        assert not installed.mounted() & set(names)
+        assert installed.holders(names[0]) == 0
+        assert (
+            machine.run("ls /run/legacyhost/sshfs/bare /run/legacyhost/sshfs/volumes | grep silent", check=False).stdout
+            == ""
+        )
+    finally:
+        server.thaw()
+    installed.sh(names[0], "echo works >/data/file")
+    assert installed.on_remote("silent/file") == "works\n"
+
+
 def test_a_missing_remote_directory(installed: Installed) -> None:
     """With create=false it is an error that says so; without, one that cannot be made."""
     text = refused(installed, "bad-directory", **installed.options("missing/there", create="false"))
