@@ -47,41 +47,6 @@ SSH_SAMPLES = {
     "StrictHostKeyChecking": "yes",
     "TCPKeepAlive": "no",
 }
-#: What could run a program, read a file of this host, or take another way than the one that is checked.
-REFUSED = [
-    "ProxyCommand",
-    "LocalCommand",
-    "PermitLocalCommand",
-    "KnownHostsCommand",
-    "RemoteCommand",
-    "ssh_command",
-    "sftp_server",
-    "directport",
-    "passive",
-    "F",
-    "Include",
-    "Match",
-    "PKCS11Provider",
-    "SecurityKeyProvider",
-    "ControlPath",
-    "ControlMaster",
-    "ControlPersist",
-    "IdentityAgent",
-    "ForwardAgent",
-    "XAuthLocation",
-    "ProxyUseFdpass",
-    "SendEnv",
-    "SetEnv",
-    "uidfile",
-    "gidfile",
-    "modules",
-    "UserKnownHostsFile",
-    "GlobalKnownHostsFile",
-    "password_stdin",
-    "User",
-    "HostName",
-    "allow_root",
-]
 
 
 def refusal(name: str, value: str) -> str:
@@ -262,41 +227,6 @@ def test_a_password_is_never_in_a_message() -> None:
         TABLE.parse({"password": SECRET, "port": "x"})
     assert SECRET not in caught.value.message
     assert TABLE.public({"password": SECRET, "port": "22"}) == {"password": "***", "port": "22"}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_could_run_a_program_or_read_a_file_is_refused(name: str) -> None:
-    """In any case of letters, whatever the value; the sentence gives the reason or what to use instead."""
-    for spelling in (name, name.lower(), name.upper(), name.swapcase()):
-        assert refusal(spelling, "yes").startswith(f"option {spelling} is refused: ")
-
-
-@pytest.mark.parametrize("name", ["-F", "-o", "ProxyJump", "LogLevel", "dev,suid", "Host", "ssh-command", "idmap=file"])
-def test_whatever_is_not_declared_is_refused(name: str) -> None:
-    """There is no way around the table: an option it does not have is an error."""
-    assert refusal(name, "yes").startswith(f"unknown option {name}")
-
-
-@pytest.mark.parametrize("value", ["no", "off", "false", "ask", "accept-new", ""])
-def test_host_key_checking_stays_on(value: str) -> None:
-    """The option people have there today cannot switch it off; the sentence says what to do instead."""
-    assert "legacyhost trust HOST" in refusal("StrictHostKeyChecking", value)
-
-
-@pytest.mark.parametrize(
-    ("name", "near"),
-    [
-        ("prot", "port"),
-        ("sshcommand", "sshcmd"),
-        ("identity_file", "IdentityFile"),
-        ("readonly", "read_only"),
-        ("allow_others", "allow_other"),
-        ("StrictHostKeyCheck", "StrictHostKeyChecking"),
-    ],
-)
-def test_a_misspelt_option_is_answered_with_the_nearest(name: str, near: str) -> None:
-    """The mistakes people make."""
-    assert refusal(name, "1") == f"unknown option {name}; did you mean {near}?"
 
 
 def test_sshfs_knows_everything_that_is_handed_on_to_it(tmp_path: Path) -> None:
