@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from fakes import WAIT
+from namespace import in_own_namespace
 
 from legacyhost.config import Paths, VolumeConfig
-from legacyhost.errors import NotServing, PluginError, StateError
+from legacyhost.errors import InvalidRequest, NotServing, PluginError, StateError
+from legacyhost.mounts import mountinfo
 from legacyhost.plugin import Host, build_volumes
 from legacyhost.state import FILE
 from legacyhost.web import NotServingPlugin
@@ -21,9 +25,20 @@ from legacyhost.web import NotServingPlugin
 NEVER = 3600.0
 
 
+@dataclass(frozen=True)
+class CountedPaths(Paths):
+    """Knows how often the configuration has been looked for: once for each attempt to serve."""
+
+    attempts: list[str] = field(default_factory=list)
+
+    def configuration(self, plugin: str) -> Path:
+        self.attempts.append(plugin)
+        return super().configuration(plugin)
+
+
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    paths = Paths(tmp_path / "etc", tmp_path / "state", tmp_path / "run", tmp_path / "sockets")
+def paths(tmp_path: Path) -> CountedPaths:
+    paths = CountedPaths(tmp_path / "etc", tmp_path / "state", tmp_path / "run", tmp_path / "sockets")
     paths.etc.mkdir()
     write(paths, "[volume]")
     return paths
@@ -49,7 +64,7 @@ def write(paths: Paths, content: str) -> None:
     """As an editor does it: never half a file under its name."""
     draft = paths.etc / "draft"
     draft.write_text(content)
-    draft.replace(paths.configuration("foo"))
+    draft.replace(paths.etc / "foo.toml")
 
 
 def until(is_so: Callable[[], bool]) -> None:
@@ -79,6 +94,8 @@ def test_a_configured_plugin_serves(paths: Paths) -> None:
     assert ask(host, "VolumeDriver.List") == {"Volumes": []}
     assert (paths.state / "foo").stat().st_mode & 0o777 == 0o700
     assert (paths.state / "foo" / FILE).is_file()
+    with pytest.raises(InvalidRequest, match=r"did you mean port\?"):
+        ask(host, "VolumeDriver.Create", b'{"Name": "data", "Opts": {"prot": "22"}}')
 
 
 def test_plugins_have_nothing_in_common(paths: Paths) -> None:
@@ -128,12 +145,12 @@ def _no_runtime_directory(paths: Paths) -> Callable[[], object]:
         (_wrong_configuration, "etc/foo.toml"),
         (_wrong_defaults, "volume.defaults"),
         (_unreadable_record, f"state/foo/{FILE}"),
-        (_no_state_directory, "state/foo"),
+        (_no_state_directory, "state/foo cannot be made: Not a directory"),
         (_no_runtime_directory, "run/foo"),
     ],
 )
 def test_what_cannot_be_read_is_told_and_not_answered(
-    paths: Paths, messages: list[str], spoil: Callable[[Paths], Callable[[], object]], place: str
+    paths: CountedPaths, messages: list[str], spoil: Callable[[Paths], Callable[[], object]], place: str
 ) -> None:
     """The reason for the handshake, the status and, once, the log; nothing else is answered. Mended, it serves."""
     mend = spoil(paths)
@@ -148,6 +165,7 @@ def test_what_cannot_be_read_is_told_and_not_answered(
     for rpc in ("VolumeDriver.Get", "VolumeDriver.List", "VolumeDriver.Create"):
         with pytest.raises(NotServing):
             ask(host, rpc, b'{"Name": "data"}')
+    until(lambda: len(paths.attempts) > 5)
     mend()
     until(lambda: is_serving(host))
     assert host.status == "serving volumes, driver sshfs, scope local"
@@ -169,6 +187,49 @@ def test_a_reload_while_not_serving_tries_at_once(paths: Paths) -> None:
     host.reload()
     until(lambda: is_serving(host))
     assert ask(host, "VolumeDriver.Capabilities") == {"Capabilities": {"Scope": "global"}}
+
+
+def test_between_two_attempts_there_is_a_pause(paths: CountedPaths) -> None:
+    """What cannot be read is not tried without end: once at the start, then after the pause or when asked."""
+    write(paths, "garbage")
+    host = Host("foo", paths, retry=NEVER)
+    host.start()
+    assert len(paths.attempts) == 1
+    host.reload()
+    until(lambda: len(paths.attempts) == 2)
+    host.reload()
+    until(lambda: len(paths.attempts) == 3)
+    write(paths, "[volume]")
+    host.reload()
+    until(lambda: is_serving(host))
+    assert len(paths.attempts) == 4
+
+
+@pytest.mark.parametrize("level", ["debug", "error"])
+def test_the_log_level_is_the_configured_one(paths: Paths, messages: list[str], level: str) -> None:
+    """From the moment it serves."""
+    write(paths, f"log_level = '{level}'\n[volume]")
+    Host("foo", paths).start()
+    assert logging.getLogger("legacyhost").level == getattr(logging, level.upper())
+
+
+@pytest.mark.parametrize("is_systemd", [True, False])
+@in_own_namespace
+def test_what_a_crash_has_left_mounted_is_unmounted_at_the_start(paths: Paths, is_systemd: bool) -> None:
+    """By systemd where that is the first process, by this software itself elsewhere."""
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/sbin"], check=True)
+    where = paths.run / "foo" / "mounts" / "data"
+    where.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(where)], check=True)
+    if is_systemd:
+        Path("/run/systemd/system").mkdir(parents=True)
+    for name, text in (("systemctl", f"umount {where}"), ("systemd-run", "echo end")):
+        Path("/usr/sbin", name).write_text(f"#!/bin/sh\ntouch /run/asked\n{text}\n")
+        Path("/usr/sbin", name).chmod(0o755)
+    Host("foo", paths).start()
+    until(lambda: not [mount for mount in mountinfo.read() if mount.mountpoint == str(where)])
+    assert Path("/run/asked").exists() == is_systemd
 
 
 def test_a_reload_takes_over_what_has_changed(paths: Paths) -> None:
