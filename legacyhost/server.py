@@ -81,6 +81,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "bind": self._bind,
             "workers": 1,
             "worker_class": "legacyhost.worker.ThreadPerConnection",
+            "backlog": 4096,  # gunicorn sets it on an inherited socket too; the kernel's own limit is below
             "timeout": 60,
             "graceful_timeout": GRACE,
             "umask": 0o077,

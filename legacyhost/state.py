@@ -22,6 +22,8 @@ from legacyhost.errors import NoSuchVolume, NotServing, StateError
 APPLICATION_ID = 0x6C676379
 FORMAT = 1
 FILE = "volumes.db"
+#: Says that there has been a record: without it a missing one is a new one.
+MARKER = "volumes.made"
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -53,8 +55,10 @@ class State:
     def __init__(self, directory: Path) -> None:
         """Open or make the record. Raises StateError when it is there and cannot be trusted."""
         self.path = directory / FILE
+        marker = directory / MARKER
         try:
             if not os.path.lexists(self.path):
+                self._refuse_if_lost(marker)
                 self._make()
             elif self.path.stat().st_size == 0:
                 raise StateError(f"the record of volumes {self.path} is empty")
@@ -62,6 +66,8 @@ class State:
             self._reader = self._connect()
             self._check()
             self._writer.execute("PRAGMA journal_mode = WAL")  # not before it is known to be ours: it writes
+            marker.touch(mode=0o600)
+            self._identity = _identity(self.path)
         except (sqlite3.Error, OSError) as error:
             raise StateError(f"the record of volumes {self.path} cannot be read: {error}") from error
         self._writing = threading.Lock()
@@ -117,6 +123,19 @@ class State:
             os.fsync(descriptor)
         draft.replace(self.path)
 
+    def _refuse_if_lost(self, marker: Path) -> None:
+        if marker.exists():
+            raise StateError(
+                f"the record of volumes {self.path} is gone; put it back, or, if there are no volumes, remove {marker}"
+            )
+
+    def _is_ours(self) -> bool:
+        """Whether the file is still the one that was opened: what is written to a deleted one is lost."""
+        try:
+            return _identity(self.path) == self._identity
+        except OSError:
+            return False
+
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA synchronous = FULL")
@@ -139,6 +158,8 @@ class State:
             raise StateError(f"the record of volumes {self.path} is damaged: {verdict}")
 
     def _read(self, query: str, values: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        if not self._is_ours():
+            raise NotServing(f"the record of volumes {self.path} has been deleted or replaced")
         try:
             with self._reading:
                 return self._reader.execute(query, values).fetchall()
@@ -148,6 +169,8 @@ class State:
     @contextmanager
     def _change(self, failure: str) -> Iterator[sqlite3.Cursor]:
         with self._writing:
+            if not self._is_ours():
+                raise StateError(f"{failure}: {self.path} has been deleted or replaced; restart the plugin")
             try:
                 with closing(self._writer.cursor()) as cursor:
                     cursor.execute("BEGIN IMMEDIATE")
@@ -167,6 +190,11 @@ class State:
             return Volume(name, json.loads(options), datetime.fromisoformat(created), json.loads(facts))
         except ValueError as error:
             raise NotServing(f"the record of volume {name} in {self.path} is damaged") from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def now() -> datetime:

@@ -50,9 +50,8 @@ class Volumes:
         self._turns = Turns()
         #: Volume to (moment, error) of its last failed mount, for those who waited for that very attempt.
         self._failures: dict[str, tuple[float, PluginError]] = {}
-        #: Volumes whose mount is being made, and those whose mount is known to have been answered once.
+        #: Volumes whose mount is being made.
         self._mounting: set[str] = set()
-        self._settled: set[str] = set()
         self.scope = scope
 
     def reconfigure(self, driver: Driver, scope: str) -> None:
@@ -99,12 +98,10 @@ class Volumes:
         deadline = Deadline.after(self._driver.timeout(volume.options))
         with self._turns.turn(name, deadline):
             volume = self._state.get(name)
-            if name not in self._settled and self._mountpoints.is_mounted(name):
+            if self._mountpoints.is_mounted(name):
                 self._mounter.settle(name, self._mountpoints.path(name), deadline)
             was_mounted = self._mountpoints.is_mounted(name)
-            if was_mounted:
-                self._settled.add(name)
-            else:
+            if not was_mounted:
                 self._mount(volume, arrived, deadline)
             try:
                 self._holds.add(name, mount_id)
@@ -213,7 +210,6 @@ class Volumes:
             raise
         finally:
             self._mounting.discard(name)
-        self._settled.add(name)
 
     def _command(self, volume: Volume, mountpoint: Path) -> MountCommand:
         folder = self._runtime / "volumes" / volume.name
@@ -224,7 +220,6 @@ class Volumes:
             raise Failed(f"the files for mounting volume {volume.name} cannot be written: {error.strerror}") from error
 
     def _unmount(self, name: str, deadline: Deadline) -> None:
-        self._settled.discard(name)
         self._mounter.unmount(name, self._mountpoints.path(name), deadline)
         self._clean(name)
 
@@ -232,11 +227,14 @@ class Volumes:
         """Remove what a mount needed: the bare directory, the program's files. Holds are not touched here."""
         self._mountpoints.remove(name)
         folder = self._runtime / "volumes" / name
-        for path in folder.glob("*"):
-            if path.name != "holds.json":
-                path.unlink(missing_ok=True)
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        try:
+            for path in folder.glob("*"):
+                if path.name != "holds.json":
+                    path.unlink(missing_ok=True)
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        except OSError as error:
+            log.event(log.WARNING, f"files of a mount stay in {folder}: {error.strerror}", {"VOLUME": name})
 
     def _refuse_if_in_use(self, name: str) -> None:
         """Holds may be left over from a crash of Docker; whether a container still sees the mount is certain."""

@@ -21,11 +21,11 @@ class Fields:
 
     def __init__(self, values: Mapping[str, object], *, is_empty: bool = False) -> None:
         self._values = values
-        self._is_empty = is_empty
+        self.is_empty = is_empty
 
     def text(self, key: str) -> str:
         """A string that has to be there and not to be empty."""
-        if self._is_empty:
+        if self.is_empty:
             raise InvalidRequest(LOST_REQUEST)
         value = self.optional_text(key)
         if not value:

@@ -7,8 +7,10 @@ reply stall the loop that accepts all others (27).
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
+import time
 from typing import Any
 
 from gunicorn.workers.sync import SyncWorker
@@ -17,6 +19,8 @@ from legacyhost import log
 
 #: Seconds a stop gives a connection that was accepted just before to bring its request.
 LINGER = 0.5
+#: Seconds between two looks.
+BREATH = 0.1
 
 
 class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
@@ -24,12 +28,19 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         self._accepted: set[socket.socket] = set()
-        self._at_work = 0
+        self._at_work: set[object] = set()
         self._changed = threading.Condition()
         super().init_process()
 
     def accept(self, listener: Any) -> None:
-        client, address = listener.accept()
+        try:
+            client, address = listener.accept()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            log.event(log.ERROR, f"no further connection for now: {error.strerror}")
+            time.sleep(BREATH)
+            return
         client.setblocking(True)
         with self._changed:
             self._accepted.add(client)
@@ -48,21 +59,35 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
             self._forget(client)
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
+        call = object()
         with self._changed:
-            self._at_work += 1
+            self._at_work.add(call)
         try:
             super().handle_request(listener, req, client, addr)
         finally:
             with self._changed:
-                self._at_work -= 1
+                self._at_work.discard(call)
             self._forget(client)
 
     def run(self) -> None:
-        """Until a signal; then finish the calls at work, and wait for nobody who says nothing."""
+        """Until a signal; then finish the calls at work, serve others meanwhile, and wait for nobody who is silent."""
         super().run()
+        deadline = time.monotonic() + self.cfg.graceful_timeout
+        with self._changed:
+            unfinished = set(self._at_work)
+        while unfinished & self._at_work and time.monotonic() < deadline:
+            self.wait(BREATH)
+            self._accept_waiting()
         with self._changed:
             self._changed.wait_for(lambda: not self._accepted, LINGER)
-            self._changed.wait_for(lambda: not self._at_work, self.cfg.graceful_timeout)
+            self._changed.wait_for(lambda: not self._at_work, max(0.0, deadline - time.monotonic()))
+
+    def _accept_waiting(self) -> None:
+        for listener in self.sockets:
+            try:
+                self.accept(listener)
+            except BlockingIOError:
+                continue
 
     def _forget(self, client: socket.socket) -> None:
         with self._changed:

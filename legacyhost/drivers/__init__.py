@@ -37,7 +37,7 @@ class Driver(Protocol):
         ...
 
     def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
-        """Why mounting failed, for the user; None when nothing is wrong (any more)."""
+        """Why mounting failed, for the user; None when nothing is wrong (any more). Changes nothing."""
         ...
 
     def removal(self, volume: Volume, others: list[Volume]) -> None:

@@ -14,7 +14,7 @@ from legacyhost.deadline import Deadline
 from legacyhost.drivers import Facts
 from legacyhost.drivers import sshfs_options as table
 from legacyhost.errors import InvalidRequest, PluginError, Refused
-from legacyhost.mounts import MountCommand
+from legacyhost.mounts import SOURCE, MountCommand
 from legacyhost.ssh.keyfiles import is_encrypted_file
 from legacyhost.ssh.target import HostKey, Secret, Target, default_identity_files
 from legacyhost.state import Volume, now
@@ -33,6 +33,8 @@ SSH_DEFAULTS = {
 }
 FUSE_DEFAULTS = {"allow_other": "true", "reconnect": "true", "auto_cache": "true"}
 PLACEHOLDER = "{volume}"
+#: Options whose defaults count when a volume is created, and not afterwards.
+SETTLED = ("on_remove", "host_key")
 
 
 class SshfsDriver:
@@ -52,9 +54,13 @@ class SshfsDriver:
             if "sshcmd" not in self._defaults:
                 raise InvalidRequest(f"volume {name} needs the option sshcmd=[user@]host:[path], the remote directory")
             options["sshcmd"] = self._defaults["sshcmd"].replace(PLACEHOLDER, name)
-        if "on_remove" in self._defaults:
-            # Settled now: a default that is added later must not delete the data of volumes that are there already.
-            options.setdefault("on_remove", self._defaults["on_remove"])
+        # Settled now: a default that is changed later must neither delete the data of volumes that are there already,
+        # nor delete it elsewhere, nor pin a key that was never compared.
+        for name_of_default in SETTLED:
+            if name_of_default in self._defaults:
+                options.setdefault(name_of_default, self._defaults[name_of_default])
+        if options.get("on_remove") == "purge":
+            options.setdefault("port", self._effective(options)["port"])
         _, _, path = table.split_sshcmd(options["sshcmd"])
         first = posixpath.normpath(path or ".").lstrip("/").partition("/")[0]
         if options.get("on_remove") == "purge" and first in ("", ".", ".."):
@@ -68,19 +74,26 @@ class SshfsDriver:
         return float(self._effective(options)["timeout"])
 
     def prepare(self, volume: Volume, deadline: Deadline) -> Facts:
+        return self._look(volume, deadline, create=self._effective(volume.options)["create"] == "true")
+
+    def _look(self, volume: Volume, deadline: Deadline, *, create: bool) -> Facts:
         from legacyhost.ssh.remote import Remote
 
-        options = self._effective(volume.options)
-        target = self._target(options)
+        target = self._target(self._effective(volume.options))
         with Remote.connect(target, self._known_hosts, deadline) as remote:
-            remote.ensure_directory(target.path, create=options["create"] == "true")
+            remote.ensure_directory(target.path, create=create)
             space = remote.free_space(target.path)
             facts = {
+                "path": remote.real_path(target.path),
                 "host_key_kind": remote.host_key.kind,
                 "host_key_blob": remote.host_key.blob,
                 "host_key": remote.host_key.fingerprint,
                 "checked": now().isoformat(),
             }
+        # The login has read the key files just now, and would have said so if that had taken its time.
+        encrypted = [path for path in target.identity_files if target.password and is_encrypted_file(path)]
+        if encrypted:
+            facts["encrypted_key"] = encrypted[0]
         if space is not None:
             facts["free"] = f"{space.free_bytes / 2**30:.1f} of {space.total_bytes / 2**30:.1f} GiB"
         return facts
@@ -103,7 +116,7 @@ class SshfsDriver:
             pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
             known_hosts = [folder / "known_hosts"]
             _write(known_hosts[0], pinned.line(target.host, target.port) + "\n")
-        _write(configuration, _ssh_config(options, target, known_hosts))
+        _write(configuration, _ssh_config(options, target, known_hosts, "encrypted_key" in volume.facts))
         return MountCommand(
             argv=[
                 "sshfs",
@@ -121,7 +134,8 @@ class SshfsDriver:
 
     def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
         try:
-            self.prepare(volume, deadline)
+            # Nothing is made: where a disk is missing on the remote host, an empty directory would hide it.
+            self._look(volume, deadline, create=False)
         except PluginError as error:
             return error
         return None
@@ -129,10 +143,8 @@ class SshfsDriver:
     def removal(self, volume: Volume, others: Sequence[Volume]) -> None:
         if volume.options.get("on_remove") != "purge":
             return
-        own = self._place(volume)
         for other in others:
-            place = self._place(other)
-            if place[:3] == own[:3] and posixpath.commonpath((own[3], place[3])) in (own[3], place[3]):
+            if self._shares_place(volume, other):
                 raise Refused(
                     f"volume {volume.name} was created with on_remove=purge, and volume {other.name} has its data in"
                     f" the same remote directory; remove {other.name} first if its data may be deleted"
@@ -158,7 +170,8 @@ class SshfsDriver:
     def _effective(self, options: Mapping[str, str]) -> dict[str, str]:
         """The volume's own options over the configured defaults over those of the table."""
         declared = {option.name: option.default for option in table.OWN if option.default}
-        return {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **self._defaults, **options}
+        later = {name: value for name, value in self._defaults.items() if name not in SETTLED}
+        return {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **later, **options}
 
     def _target(self, options: Mapping[str, str]) -> Target:
         user, host, path = table.split_sshcmd(options["sshcmd"])
@@ -173,23 +186,31 @@ class SshfsDriver:
             host_key=options.get("host_key"),
         )
 
-    def _place(self, volume: Volume) -> tuple[str, str, str, str]:
-        options = self._effective(volume.options)
-        user, host, path = table.split_sshcmd(options["sshcmd"])
-        # A relative path is below a home that is not known here: keep it apart from absolute ones.
-        return user, host.lower(), options["port"], posixpath.normpath(path if path.startswith("/") else f"/~/{path}")
+    def _shares_place(self, one: Volume, other: Volume) -> bool:
+        """Whether one's directory is the other's, or contains it, whoever logs in, under whatever name of the host."""
+        (first, first_host), (second, second_host) = (
+            (self._target(self._effective(volume.options)), volume.facts["host_key"]) for volume in (one, other)
+        )
+        is_one_host = first_host == second_host or (first.host.lower(), first.port) == (
+            second.host.lower(),
+            second.port,
+        )
+        paths = one.facts["path"], other.facts["path"]
+        return is_one_host and posixpath.commonpath(paths) in paths
 
 
 def _fuse_options(options: Mapping[str, str]) -> list[str]:
     """What goes behind sshfs's -o. No value can have a comma in it: the table sees to that."""
-    chosen = [name for name in table.FUSE_FLAGS if options.get(name) == "true"]
+    chosen = [f"fsname={SOURCE}", *(name for name in table.FUSE_FLAGS if options.get(name) == "true")]
     chosen += [f"{name}={options[name]}" for name in (*table.FUSE_VALUES, "uid", "gid", "umask") if name in options]
     if "true" in (options.get("read_only"), options.get("ro")):
         chosen.append("ro")
     return chosen
 
 
-def _ssh_config(options: Mapping[str, str], target: Target, known_hosts: Sequence[Path]) -> str:
+def _ssh_config(
+    options: Mapping[str, str], target: Target, known_hosts: Sequence[Path], password_is_passphrase: bool
+) -> str:
     """A configuration of the volume's own, given with -F, so that no other file has a say."""
     identities = target.identity_files
     if not identities and target.password is None:
@@ -213,8 +234,8 @@ def _ssh_config(options: Mapping[str, str], target: Target, known_hosts: Sequenc
         "NumberOfPasswordPrompts 1",
         "BatchMode no" if target.password is not None else "BatchMode yes",
     ]
-    if target.password is not None and any(is_encrypted_file(path) for path in target.identity_files):
-        # Then the password is the key's passphrase, and no server is ever to see it.
+    if password_is_passphrase:
+        # No server is ever to see it.
         lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
     lines += [
         f"{name} {options[name]}" for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"

@@ -46,7 +46,11 @@ def _host_key_checking(value: str) -> str:
     return "yes"
 
 
-_path = matching(r"/[^\"'\\$]{1,1000}", "has to be an absolute path on this host, without quotes, '$' or '\\'")
+# A key on a volume would be read through a mount that may hang.
+_path = matching(
+    r"/(?!run/legacyhost/)[^\"'\\$]{1,1000}",
+    "has to be an absolute path on this host, not on a volume, without quotes, '$' or '\\'",
+)
 
 #: This project's own, and the names of the plugin people come from.
 OWN = (

@@ -13,14 +13,25 @@ from typing import Protocol
 
 from legacyhost.deadline import Deadline
 
+#: Stands in a command for the source that the mount is to have in mountinfo.
+SOURCE = "@SOURCE@"
+
 
 @dataclass(frozen=True)
 class MountCommand:
-    """A program that stays in the foreground, mounts, and unmounts on SIGTERM."""
+    """A program that stays in the foreground, mounts, and unmounts on SIGTERM.
+
+    Its arguments have to make SOURCE, wherever that stands in them, the mount's source: by it a mount is told from
+    the one before and the one after on the same mountpoint.
+    """
 
     argv: Sequence[str]
     description: str
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    def words(self, source: str) -> list[str]:
+        """The command line for a mount with that source."""
+        return [word.replace(SOURCE, source) for word in self.argv]
 
 
 class MountFailed(Exception):
@@ -39,7 +50,10 @@ class Mounter(Protocol):
         ...
 
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
-        """For a mount begun by an earlier process: return when it has been answered once, or is gone. Raises Failed."""
+        """Return when the mount there has been answered once and its program is alive, or else has been taken away.
+
+        Raises Failed.
+        """
         ...
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:

@@ -7,14 +7,16 @@ the runtime directory: process ID and start time, which together name a process 
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed, mountinfo
+from legacyhost.mounts import MountCommand, MountFailed
 from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, device_of, run, users_in, wait_until_gone
 
 PATIENCE = 10.0
@@ -37,12 +39,13 @@ class ProcessMounter:
             raise MountFailed(prepared.stderr.strip())
         folder = self._directory / "volumes" / volume
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        source = f"legacyhost:{self._directory.name}:{volume}:{secrets.token_hex(4)}"
         try:
-            process = self._start(volume, command)
+            process = self._start(volume, command.words(source), command.environment)
         except OSError as error:
             raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
         (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
-        awaited = self._await(process, mountpoint, deadline)
+        awaited = self._await(process, mountpoint, source, deadline)
         if awaited.returncode == 0 and process.poll() is None:
             (folder / ANSWERED).touch()
             return
@@ -53,11 +56,13 @@ class ProcessMounter:
         raise MountFailed(lines[-1] if lines else "")
 
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
-        # Whoever waited for the answer is gone, and the mount was given to nobody.
         process = self._process(volume)
-        if process is not None and not (self._directory / "volumes" / volume / ANSWERED).exists():
+        if process is not None and (self._directory / "volumes" / volume / ANSWERED).exists():
+            return
+        # The program is gone, or whoever waited for its first answer is, and the mount was given to nobody.
+        if process is not None:
             _signal(process, signal.SIGKILL)
-            self._detach(mountpoint)
+        self._detach(mountpoint)
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -83,24 +88,24 @@ class ProcessMounter:
             lines += [f"{path}:{line}" for line in content.split("\n")]
         return users_in("\n".join(lines), device, mountpoint)
 
-    def _start(self, volume: str, command: MountCommand) -> subprocess.Popen[bytes]:
+    def _start(self, volume: str, argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         (self._directory / "volumes" / volume / ANSWERED).unlink(missing_ok=True)
         with self._log(volume).open("wb") as output:
             return subprocess.Popen(
-                list(command.argv),
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**ENVIRONMENT, **command.environment},
+                env={**ENVIRONMENT, **environment},
                 cwd="/",
                 start_new_session=True,
             )
 
     def _await(
-        self, process: subprocess.Popen[bytes], mountpoint: Path, deadline: Deadline
+        self, process: subprocess.Popen[bytes], mountpoint: Path, source: str, deadline: Deadline
     ) -> subprocess.CompletedProcess[str]:
         main = {"MAINPID": str(process.pid)}
-        argv = [SHELL, str(SCRIPT), "await", mountinfo.escape(mountpoint)]
+        argv = [SHELL, str(SCRIPT), "await", str(mountpoint), source]
         # A process that has ended stays until it is waited for, and the script would take it for alive.
         waiter = subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**ENVIRONMENT, **main})
         while waiter.poll() is None and process.poll() is None and not deadline.is_over():

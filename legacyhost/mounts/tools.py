@@ -44,6 +44,12 @@ def device_of(mountpoint: Path) -> str | None:
     return devices[-1] if devices else None
 
 
+def source_of(mountpoint: Path) -> str | None:
+    """The source of the mount on top there, None where nothing is mounted."""
+    sources = [mount.source for mount in mountinfo.read() if mount.mountpoint == str(mountpoint)]
+    return sources[-1] if sources else None
+
+
 def wait_until_gone(mountpoint: Path, deadline: Deadline) -> bool:
     """Whether mountinfo stops showing a mount there before the deadline."""
     while device_of(mountpoint) is not None:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed, mountinfo
-from legacyhost.mounts.tools import SCRIPT, SHELL, device_of, run, users_in, wait_until_gone
+from legacyhost.mounts import MountCommand, MountFailed
+from legacyhost.mounts.tools import SCRIPT, SHELL, device_of, run, source_of, users_in, wait_until_gone
 
 #: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX); ":SERIAL.service" comes behind.
 NAME_LIMIT = 255 - 17
 #: What stands for the serial, eight hexadecimal digits, in a pattern.
 SERIAL = "????????"
+SUFFIX = ".service"
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
 
@@ -47,40 +49,47 @@ class UnitMounter:
             digest = hashlib.sha256(name.encode()).hexdigest()[:16]
             name = f"{name[: NAME_LIMIT - 17]}:{digest}"
         # A "*" would also match "DIGEST:SERIAL", and with it the volume whose cut-off name this one is.
-        return f"{name}:{SERIAL}.service"
+        return f"{name}:{SERIAL}{SUFFIX}"
 
     def where_to_look(self, volume: str) -> str:
         return f"journalctl -u '{self.pattern(volume)}'"
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
-        unit = self.pattern(volume).replace(SERIAL, secrets.token_hex(4))
-        # systemd keeps to TimeoutStartSec=; a second more is for its answer.
-        ran = run(self._start(unit, mountpoint, command, deadline), deadline.left() + 1.0)
+        source = self.pattern(volume).removesuffix(SUFFIX).replace(SERIAL, secrets.token_hex(4))
+        ran = run(self._start(source, mountpoint, command, deadline), deadline.left())
         if ran.returncode != 0:
-            self._take_away(volume, mountpoint)
-            raise MountFailed(_last_words(unit) or ran.stderr.strip())
+            # It may be running, ending, or only waiting for its turn: it must not mount any more.
+            run(["systemctl", "stop", "--no-block", source + SUFFIX], PATIENCE)
+            run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", source + SUFFIX], PATIENCE)
+            if source_of(mountpoint) == source:
+                self._detach(volume, mountpoint)
+            raise MountFailed(_last_words(source + SUFFIX) or ran.stderr.strip())
 
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
-        # A unit is active when its ExecStartPost= has had an answer, however silent the host is now.
-        while device_of(mountpoint) is not None:
-            states = run(["systemctl", "is-active", self.pattern(volume)], deadline.left()).stdout.split()
-            if "active" in states or not {"activating", "deactivating"} & set(states):
+        while (source := source_of(mountpoint)) is not None:
+            if not fnmatchcase(source + SUFFIX, self.pattern(volume)):
+                return  # mounted by hand: whoever did that knows why
+            # A unit is active when its ExecStartPost= has had an answer, however silent the host is now.
+            state = run(["systemctl", "is-active", source + SUFFIX], deadline.left()).stdout.strip()
+            if state == "active":
                 return
-            if deadline.is_over():
+            if state != "activating":
+                self._detach(volume, mountpoint)
+            elif deadline.is_over():
                 raise Failed(f"volume {volume} is still being mounted; see {self.where_to_look(volume)}")
-            time.sleep(0.05)
+            else:
+                time.sleep(0.05)
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         # A signal, not a stop job: a job would wait for docker's own stop job, which waits for this unmount.
         run(["systemctl", "kill", "--kill-who=main", "--signal=SIGTERM", self.pattern(volume)], deadline.left())
-        if not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
-            self._take_away(volume, mountpoint)
-
-    def _take_away(self, volume: str, mountpoint: Path) -> None:
-        """End the program by force, and detach what it leaves where the engines see it. Raises Failed."""
-        run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", self.pattern(volume)], PATIENCE)
-        if device_of(mountpoint) is None:
+        if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
             return
+        run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", self.pattern(volume)], PATIENCE)
+        self._detach(volume, mountpoint)
+
+    def _detach(self, volume: str, mountpoint: Path) -> None:
+        """Take the mount away where the engines see it, whatever its program does. Raises Failed."""
         detach = ["umount", "--lazy", "--", str(mountpoint)]
         ran = run(["systemd-run", "--quiet", "--collect", "--wait", *detach], PATIENCE)
         if not wait_until_gone(mountpoint, Deadline.after(PATIENCE)):
@@ -100,22 +109,23 @@ class UnitMounter:
             raise Failed(f"it cannot be found out who uses {mountpoint}: {why}")
         return users_in(found.stdout, device, mountpoint)
 
-    def _start(self, unit: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:
-        escaped = mountinfo.escape(mountpoint)
+    def _start(self, source: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:
+        script, where = f"{SHELL} {SCRIPT}", _quote(mountpoint)
         properties = [
             f"Description={command.description}",
             # The order of boot and shutdown goes through the target; never directly to docker.service.
             "Before=legacyhost.target",
             "Wants=legacyhost.target",
-            # The connection is still there while this is stopped.
-            "After=network.target network-online.target",
+            # The connection is still there while this is stopped. Not network-online.target: while that is waited for,
+            # the mount would be waited for too, and made when nobody wants it any more.
+            "After=network.target",
             "Type=exec",
             # sshfs ends with 1 when SIGTERM made it unmount; a mount that fails is noticed by ExecStartPost=.
             "SuccessExitStatus=1",
-            f"ExecStartPre={SHELL} {SCRIPT} prepare {_quote(self._directory)}",
-            f"ExecStartPost={SHELL} {SCRIPT} await {_quote(escaped)}",
+            f"ExecStartPre={script} prepare {_quote(self._directory)}",
+            f"ExecStartPost={script} await {where} {source}",
             # What a killed program leaves behind is a mount on which everything fails: detach it.
-            f"ExecStopPost=-/bin/umount --lazy --quiet -- {_quote(mountpoint)}",
+            f"ExecStopPost={script} release {where} {source}",
             f"TimeoutStartSec={max(0.1, deadline.left()):.3f}s",
             "TimeoutStopSec=5",
             # sshfs unmounts on SIGTERM; the ssh it leaves behind has nothing to finish.
@@ -138,11 +148,11 @@ class UnitMounter:
             "systemd-run",
             "--quiet",
             "--collect",
-            f"--unit={unit}",
+            f"--unit={source}{SUFFIX}",
             *(f"--property={entry}" for entry in properties),
             *(f"--setenv={key}={value}" for key, value in command.environment.items()),
             "--",
-            *(word.replace("$", "$$") for word in command.argv),
+            *(word.replace("$", "$$") for word in command.words(source)),
         ]
 
 

@@ -33,7 +33,10 @@ class Directories:
             return
         if not create:
             hint = " (~ is taken literally; paths begin in the home directory)" if path.startswith("~") else ""
-            raise Failed(f"{self._where} has no directory {clean(path)}{hint}: make it there, or give create=true")
+            raise Failed(
+                f"{self._where} has no directory {clean(path)}{hint}:"
+                " make it there, or create the volume with create=true"
+            )
         missing = [path.rstrip("/")]
         while not self._is_directory(parent := posixpath.dirname(missing[-1])):
             missing.append(parent.rstrip("/"))

@@ -16,7 +16,7 @@ from legacyhost.ssh import identities, login, trust
 from legacyhost.ssh import purge as purging
 from legacyhost.ssh.attempt import Attempt, Late
 from legacyhost.ssh.connection import KINDS, Connection, NoSuchKind, exchange_keys
-from legacyhost.ssh.directories import Directories, Space
+from legacyhost.ssh.directories import Directories, Space, octets
 from legacyhost.ssh.sftp import Nonsense, Sftp
 from legacyhost.ssh.target import HostKey, Target, default_identity_files
 from legacyhost.ssh.wording import clean, place
@@ -67,6 +67,10 @@ class Remote:
     def free_space(self, path: str) -> Space | None:
         """Room below ``path`` as an unprivileged user has it; None where the server has no statvfs."""
         return self._do(lambda: self._directories.space(path))
+
+    def real_path(self, path: str) -> str:
+        """The absolute path of ``path`` (``""``: home) on the server, links resolved."""
+        return self._do(lambda: self._sftp.realpath(octets(path) or b".")).decode("utf-8", "surrogateescape")
 
     def is_writable(self, path: str) -> bool:
         """Whether entries can be made in ``path``, by making an empty directory there and removing it again."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from legacyhost.errors import NotServing
 from legacyhost.rpc import Reply, Surface
-from legacyhost.wire import Fields
+from legacyhost.wire import LOST_REQUEST, Fields
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ def path(driver: VolumeDriver, ask: Fields) -> Reply:
 
 
 def get(driver: VolumeDriver, ask: Fields) -> Reply:
+    if ask.is_empty:
+        # Docker's repetition of a Get that was cut off. An answered error would make it forget the volume (see
+        # errors.NotServing); without an answer it only tries again.
+        raise NotServing(LOST_REQUEST)
     info = driver.get(ask.text("Name"))
     return {
         "Volume": {

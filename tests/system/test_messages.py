@@ -171,18 +171,17 @@ def test_a_remote_directory_that_is_a_file(installed: Installed) -> None:
     assert "not a directory" in text
 
 
-def test_a_directory_that_vanished_is_made_again_at_mount(installed: Installed) -> None:
-    """create=true holds for a Mount as well; with create=false the message says what is missing."""
-    kept, strict = installed.name(), installed.name()
-    installed.create(kept)
-    installed.machine.run(["mkdir", f"{installed.remote.home}/{strict}"])
-    installed.create(strict, create="false")
-    installed.machine.run(f"chown alice: {installed.remote.home}/{strict}; rmdir {installed.remote.home}/{strict}")
-    installed.machine.run(["rmdir", f"{installed.remote.home}/{kept}"])
-    installed.sh(kept, "echo x >/data/file")
-    assert installed.on_remote(f"{kept}/file") == "x\n"
-    failed = installed.sh(strict, "true", check=False)
-    assert f"has no directory {strict}" in failed.stderr, failed.stderr
+def test_a_directory_that_vanished_is_not_made_again(installed: Installed) -> None:
+    """Made at Create, missing at Mount: perhaps a disk is missing on the remote host, and an empty directory hid it."""
+    name = installed.name()
+    installed.create(name)
+    installed.machine.run(["rmdir", f"{installed.remote.home}/{name}"])
+    failed = installed.sh(name, "true", check=False)
+    assert f"has no directory {name}" in failed.stderr, failed.stderr
+    assert installed.machine.run(f"test -e {installed.remote.home}/{name}", check=False).returncode != 0
+    installed.machine.run(f"mkdir {installed.remote.home}/{name}; chown alice: {installed.remote.home}/{name}")
+    installed.sh(name, "echo x >/data/file")
+    assert installed.on_remote(f"{name}/file") == "x\n"
 
 
 @pytest.mark.parametrize("name", ["../x", "../../etc/cron.d/x", "/abs", "a/b", "sp ace", "ünïcode", "-dash"])
@@ -222,10 +221,16 @@ def test_purge_needs_a_directory_of_its_own(installed: Installed) -> None:
     for directory in ("", "/", ".", "./"):
         text = refused(installed, "bad-purge", **installed.options(directory, on_remove="purge"))
         assert "needs a directory of the volume's own" in text
-    outer, inner = installed.name("outer"), installed.name("inner")
-    installed.create(outer, "shared-tree", on_remove="purge")
+    installed.machine.run(
+        f"mkdir {installed.remote.home}/shared-tree; chown alice: {installed.remote.home}/shared-tree"
+    )
+    installed.machine.run(f"ln -s shared-tree {installed.remote.home}/shared-link")
+    inner = installed.name("inner")
     installed.create(inner, "shared-tree/inner")
     installed.sh(inner, "echo x >/data/file")
-    failed = installed.machine.docker("volume", "rm", outer, check=False)
-    assert inner in failed.stderr
-    assert installed.on_remote("shared-tree/inner/file") == "x\n"
+    for directory in ("shared-tree", f"{installed.remote.home}/shared-tree", "shared-link/inner"):
+        outer = installed.name("outer")
+        installed.create(outer, directory, on_remove="purge")
+        failed = installed.machine.docker("volume", "rm", outer, check=False)
+        assert inner in failed.stderr, directory
+        assert installed.on_remote("shared-tree/inner/file") == "x\n"

@@ -158,6 +158,77 @@ def test_a_killed_sshfs_leaves_no_dead_mount(installed: Installed) -> None:
     assert name not in installed.mounted()
 
 
+def test_the_unit_of_one_mount_leaves_the_next_one_alone(installed: Installed) -> None:
+    """A unit may end seconds after its mount is gone, when another is there already: that is not its own to detach."""
+    name, container = installed.name(), installed.name("next")
+    installed.create(name)
+    for _ in range(3):
+        installed.sh(name, "true")
+    installed.start(container, name, writer("log"), "--stop-timeout", "1")
+    installed.machine.run("sleep 7")  # longer than TimeoutStopSec= of the units before
+    assert_writing(installed, container, f"{name}/log")
+    assert name in installed.mounted()
+    installed.machine.docker("rm", "-f", container)
+
+
+def test_a_mount_right_after_sshfs_was_killed_is_a_new_one(installed: Installed) -> None:
+    """mountinfo shows a dead mount for a while: it is never handed out."""
+    name = installed.name()
+    installed.create(name)
+    request = f'{{"Name": "{name}", "ID": "%s"}}'
+    call = ["legacyhost", "call"]
+    installed.machine.run([*call, "VolumeDriver.Mount", request % "one"])
+    for number in range(3):
+        (unit,) = (unit for unit in installed.mount_units() if f":{name}:" in unit)
+        script = f"systemctl kill --kill-who=main --signal=SIGKILL '{unit}'; legacyhost call VolumeDriver.Mount '%s'"
+        installed.machine.run(script % (request % f"again-{number}"))
+        installed.machine.run(["ls", f"/run/legacyhost/sshfs/mounts/{name}"])
+    installed.machine.run("sleep 6")
+    installed.machine.run(["touch", f"/run/legacyhost/sshfs/mounts/{name}/file"])
+    assert installed.on_remote(f"{name}/file") == ""
+    for mount_id in ("one", "again-0", "again-1", "again-2"):
+        installed.machine.run([*call, "VolumeDriver.Unmount", request % mount_id])
+    assert name not in installed.mounted()
+
+
+def test_docker_forgets_nothing_when_the_plugin_is_killed_during_its_questions(installed: Installed) -> None:
+    """The repetition of a lost Get comes without its content; an answered error would make docker drop its record."""
+    machine, name = installed.machine, installed.name()
+    words = [word for key, value in installed.options(name).items() for word in ("-o", f"{key}={value}")]
+    machine.docker("volume", "create", "-d", "sshfs", "--label", "kept=yes", *words, name)
+    for _ in range(3):
+        asking = [machine.popen(["docker", "volume", "inspect", name]) for _ in range(12)]
+        machine.run("sleep 0.1; systemctl kill --signal=SIGKILL legacyhost@sshfs.service", check=False)
+        for process in asking:
+            process.communicate(timeout=60)
+    shown = installed.inspect(name)
+    assert shown["Labels"] == {"kept": "yes"}
+    assert shown["Options"]["sshcmd"] == f"alice@127.0.0.1:{name}"
+
+
+def test_others_are_served_while_a_stop_waits_for_a_silent_host(installed: Installed) -> None:
+    """A restart finishes the Mount in flight; List and Get do not wait for it."""
+    machine = installed.machine
+    server = machine.ssh_server(port=2231)
+    machine.run(["legacyhost", "trust", "127.0.0.1:2231", "--fingerprint", server.fingerprint])
+    name = installed.name("silent")
+    installed.create(name, "silent", port="2231", timeout="15", IdentityFile=server.key)
+    server.freeze(listener=True)
+    try:
+        request = f'{{"Name": "{name}", "ID": "x"}}'
+        mounting = machine.popen(["legacyhost", "call", "VolumeDriver.Mount", request])
+        machine.run("sleep 1")
+        restarting = machine.popen(["systemctl", "restart", "legacyhost@sshfs.service"])
+        machine.run("sleep 1")
+        assert name in machine.docker("volume", "ls", "-q").stdout
+        installed.inspect(name)
+        assert mounting.poll() is None, "the others were served meanwhile"
+        assert "127.0.0.1:2231 did not answer" in mounting.communicate(timeout=60)[1]
+        assert restarting.wait(60) == 0
+    finally:
+        server.thaw()
+
+
 def test_systemctl_clean_deletes_no_remote_data(fresh: Installed) -> None:
     """systemd removes runtime directories with everything below; it stops at mounts, and this says so if it changes."""
     fresh.create("data")
