@@ -17,7 +17,7 @@ from pathlib import Path
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.mounts import MountCommand, MountFailed
-from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, device_of, run, users_in, wait_until_gone
+from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, device_of, run, source_of, users_in, wait_until_gone
 
 PATIENCE = 10.0
 #: A file that says that the mount has been answered once.
@@ -39,7 +39,7 @@ class ProcessMounter:
             raise MountFailed(prepared.stderr.strip())
         folder = self._directory / "volumes" / volume
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        source = f"legacyhost:{self._directory.name}:{volume}:{secrets.token_hex(4)}"
+        source = self._source(volume) + secrets.token_hex(4)
         try:
             process = self._start(volume, command.words(source), command.environment)
         except OSError as error:
@@ -56,6 +56,8 @@ class ProcessMounter:
         raise MountFailed(lines[-1] if lines else "")
 
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        if not (source_of(mountpoint) or "").startswith(self._source(volume)):
+            return  # mounted by hand: whoever did that knows why
         process = self._process(volume)
         if process is not None and (self._directory / "volumes" / volume / ANSWERED).exists():
             return
@@ -116,6 +118,10 @@ class ProcessMounter:
             self._detach(mountpoint)
             waiter.kill()
         return subprocess.CompletedProcess(argv, waiter.wait(), "", "")
+
+    def _source(self, volume: str) -> str:
+        """What the sources of the volume's mounts begin with."""
+        return f"legacyhost:{self._directory.name}:{volume}:"
 
     def _detach(self, mountpoint: Path) -> None:
         if device_of(mountpoint) is not None:

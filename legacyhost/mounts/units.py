@@ -90,6 +90,8 @@ class UnitMounter:
 
     def _detach(self, volume: str, mountpoint: Path) -> None:
         """Take the mount away where the engines see it, whatever its program does. Raises Failed."""
+        if source_of(mountpoint) is None:
+            return
         detach = ["umount", "--lazy", "--", str(mountpoint)]
         ran = run(["systemd-run", "--quiet", "--collect", "--wait", *detach], PATIENCE)
         if not wait_until_gone(mountpoint, Deadline.after(PATIENCE)):

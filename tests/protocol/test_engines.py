@@ -7,6 +7,7 @@ import pytest
 from . import mountinfo
 from .case import Case, good, mounted, refused
 from .dialect import DIALECTS, METHODS, Dialect, go_json
+from .rawhttp import Closed
 
 VOLUMES = "VolumeDriver"
 
@@ -142,7 +143,12 @@ def test_a_call_without_its_arguments_is_refused(case: Case, dialect: Dialect) -
     for method in sorted(METHODS - {"List", "Capabilities"}):
         for body in (b"", b"null\n", b"{}\n"):
             rpc = f"{VOLUMES}.{method}"
-            reply = case.engine(dialect).call(rpc, body)
+            try:
+                reply = case.engine(dialect).call(rpc, body)
+            except Closed:
+                # The best there is for Get: Docker takes an answered error for "that volume is gone".
+                assert (method, body.strip()) in (("Get", b""), ("Get", b"null"))
+                continue
             assert reply.status != 404
             refused(dialect.sees(rpc, reply))
     assert case.names_listed() == [name]

@@ -159,6 +159,6 @@ def test_a_caller_that_leaves_early_harms_nobody_else(case: Case) -> None:
 @pytest.mark.promise
 def test_the_content_type_is_json(case: Case) -> None:
     """Engines do not look at it, people with curl do: successes and errors are labelled as JSON."""
-    for rpc, body in (("Plugin.Activate", b""), ("VolumeDriver.Get", b""), ("VolumeDriver.Nope", b""), ("Get", b"[")):
+    for rpc, body in (("Plugin.Activate", b""), ("VolumeDriver.Path", b""), ("VolumeDriver.Nope", b""), ("Get", b"[")):
         content_type = case.docker.call(rpc, body).header("Content-Type") or ""
         assert content_type.partition(";")[0].endswith(("/json", "+json"))

@@ -283,3 +283,12 @@ def test_the_volume_is_the_remote_directory(own: Case, sshd: Sshd) -> None:
         assert (sshd.home / name).read_text() == "from here, and longer"
     finally:
         (sshd.home / name).unlink()
+
+
+def test_a_repeated_get_is_not_answered(own: Case) -> None:
+    """Docker forgets a volume, its labels and its options, over an answered error to Get; without an answer it asks
+    again."""
+    for dialect in DIALECTS:
+        for body in (b"", b"null\n"):
+            with pytest.raises(Closed):
+                own.engine(dialect).call("VolumeDriver.Get", body)

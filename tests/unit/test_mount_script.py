@@ -27,7 +27,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def await_argv(path: Path) -> list[str]:
-    return ["sh", str(SCRIPT), "await", mountinfo.escape(path)]
+    return ["sh", str(SCRIPT), "await", str(path), "its:own"]
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def mounts_at(path: Path) -> int:
 
 
 def test_wrong_usage_is_told() -> None:
-    """Anything but its two steps is status 2 and a line that says what there is."""
+    """Anything but its steps is status 2 and a line that says what there is."""
     for arguments in (["nonsense"], ["prepared", "/x"]):
         ran = run(*arguments)
         assert ran.returncode == 2
@@ -117,7 +117,10 @@ def test_await_returns_once_the_mount_is_there(tmp_path: Path, name: str) -> Non
         waiting = subprocess.Popen(await_argv(where), env={"PATH": os.environ["PATH"], "MAINPID": str(alive.pid)})
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(0.1)
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(where)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "somebody:else", str(where)], check=True)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.1)
+        subprocess.run(["mount", "-t", "tmpfs", "its:own", str(where)], check=True)
         assert waiting.wait(WAIT) == 0
 
 
@@ -126,7 +129,7 @@ def test_await_fails_when_the_program_ends_without_a_mount(tmp_path: Path) -> No
     """A program that has ended will not mount any more."""
     with program("exit 1") as ended:
         ended.wait(WAIT)
-        assert run("await", tmp_path, MAINPID=str(ended.pid)).returncode == 1
+        assert run("await", tmp_path, "its:own", MAINPID=str(ended.pid)).returncode == 1
 
 
 @in_own_namespace
@@ -135,7 +138,23 @@ def test_await_is_not_content_with_another_mount(tmp_path: Path) -> None:
     for name in ("data", "data2", "data/inner"):
         (tmp_path / name).mkdir()
     for name in ("data2", "data/inner"):
-        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(tmp_path / name)], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "its:own", str(tmp_path / name)], check=True)
     with program("exit 0") as ended:
         ended.wait(WAIT)
-        assert run("await", tmp_path / "data", MAINPID=str(ended.pid)).returncode == 1
+        assert run("await", tmp_path / "data", "its:own", MAINPID=str(ended.pid)).returncode == 1
+
+
+@pytest.mark.parametrize("name", ["data", "a b\tc\\d\\040e%s$HOME"])
+@in_own_namespace
+def test_release_detaches_its_own_mount_only(tmp_path: Path, name: str) -> None:
+    """The unit of one mount may end when the next one is there already: that stays, and so does nothing at all."""
+    where = tmp_path / name
+    where.mkdir()
+    assert run("release", where, "its:own").returncode == 0
+    subprocess.run(["mount", "-t", "tmpfs", "the:next", str(where)], check=True)
+    assert run("release", where, "its:own").returncode == 0
+    assert mounts_at(where) == 1
+    subprocess.run(["mount", "-t", "tmpfs", "its:own", str(where)], check=True)
+    assert run("release", where, "its:own").returncode == 0
+    assert mounts_at(where) == 1
+    assert mountinfo.read()[-1].source == "the:next"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,14 +17,14 @@ from namespace import in_own_namespace
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed, mountinfo
+from legacyhost.mounts import SOURCE, MountCommand, MountFailed, mountinfo
 from legacyhost.mounts.mountpoints import HostMountpoints
 from legacyhost.mounts.processes import ProcessMounter
 
 #: Mounts, and unmounts on SIGTERM, as sshfs does.
-GOOD = 'mount -t tmpfs tmpfs "$1" || exit 1; trap "umount \\"$1\\"; exit" TERM; sleep 60 & wait'
+GOOD = 'mount -t tmpfs "$2" "$1" || exit 1; trap "umount \\"$1\\"; exit" TERM; sleep 60 & wait'
 #: Mounts, and does not listen.
-STUBBORN = 'trap "" TERM; mount -t tmpfs tmpfs "$1" || exit 1; exec sleep 60'
+STUBBORN = 'trap "" TERM; mount -t tmpfs "$2" "$1" || exit 1; exec sleep 60'
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Place:
         return self.directory / "volumes" / self.name
 
     def mount(self, program: str, seconds: float = WAIT, **environment: str) -> None:
-        argv = ["sh", "-c", program, "sh", str(self.mountpoint)]
+        argv = ["sh", "-c", program, "sh", str(self.mountpoint), SOURCE]
         command = MountCommand(argv, "a test", environment)
         self.mounter.mount(self.name, self.mountpoint, command, Deadline.after(seconds))
         self.program = int((self.folder / "process").read_text().split()[0])
@@ -259,3 +260,24 @@ def test_containers_are_users_and_sandboxes_are_not(tmp_path: Path) -> None:
             for process in (sandbox, container):
                 process.kill()
         here.unmount()
+
+
+@in_own_namespace
+def test_a_mount_whose_program_is_gone_is_taken_away_before_it_is_used_again(tmp_path: Path) -> None:
+    """mountinfo shows a dead mount until it is detached; a mount somebody made by hand stays."""
+    with place(tmp_path) as here:
+        here.mount(GOOD)
+        here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
+        assert here.points.is_mounted("data"), "alive, and answered once"
+        (here.folder / "answered").unlink()
+        here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
+        assert not here.points.is_mounted("data"), "whoever waited for its answer is gone"
+        here.mount('mount -t tmpfs "$2" "$1"; exec sleep 60')
+        os.kill(here.program, signal.SIGKILL)
+        while ") Z " not in Path(f"/proc/{here.program}/stat").read_text():
+            time.sleep(0.01)
+        here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
+        assert not here.points.is_mounted("data"), "its program was killed"
+        subprocess.run(["mount", "-t", "tmpfs", "by-hand", str(here.mountpoint)], check=True)
+        here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
+        assert here.points.is_mounted("data")

@@ -15,7 +15,7 @@ from namespace import in_own_namespace
 
 from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.errors import InvalidRequest
-from legacyhost.mounts import MountCommand
+from legacyhost.mounts import SOURCE, MountCommand
 from legacyhost.state import Volume
 
 SECRET = "hunter2 %d$HOME'\"é"
@@ -76,7 +76,7 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
         "-F",
         str(folder / "ssh_config"),
         "-o",
-        "allow_other,reconnect,auto_cache",
+        f"fsname={SOURCE},allow_other,reconnect,auto_cache",
         "anna@nas:/sp ace/$HOME/%d,é",
         str(MOUNTPOINT),
     ]
@@ -89,7 +89,17 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
     given = command(
         driver, folder, read_only="", uid="1000", gid="100", umask="22", allow_other="no", direct_io="", max_conns="4"
     )
-    expected = {"ro", "uid=1000", "gid=100", "umask=022", "reconnect", "auto_cache", "direct_io", "max_conns=4"}
+    expected = {
+        f"fsname={SOURCE}",
+        "ro",
+        "uid=1000",
+        "gid=100",
+        "umask=022",
+        "reconnect",
+        "auto_cache",
+        "direct_io",
+        "max_conns=4",
+    }
     assert fuse_options(given) == expected
     assert "ro" in fuse_options(command(driver, folder, ro=""))
     assert "ro" not in fuse_options(command(driver, folder, read_only="false", ro="no", rw="", nonempty=""))
@@ -290,7 +300,10 @@ def test_a_passphrase_is_never_offered_to_the_server(driver: SshfsDriver, folder
     for phrase, expected in (("", "yes"), (SECRET, "no")):
         key = tmp_path / f"key-{expected}"
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", phrase, "-f", str(key)], check=True)
-        command(driver, folder, password=SECRET, IdentityFile=str(key))
+        options = {"sshcmd": "anna@nas:", "password": SECRET, "IdentityFile": str(key)}
+        facts = {"encrypted_key": str(key)} if phrase else {}
+        made = Volume("data", driver.parse("data", options), datetime(2024, 2, 29, tzinfo=UTC), facts)
+        driver.command(made, folder / "mountpoint", folder)
         text = (folder / "ssh_config").read_text()
         assert ("PasswordAuthentication no" in text) == (expected == "no")
         assert ("KbdInteractiveAuthentication no" in text) == (expected == "no")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from datetime import UTC, datetime
 
 import pytest
@@ -20,8 +21,12 @@ def driver() -> SshfsDriver:
 
 
 def volume(driver: SshfsDriver, name: str = "data", **given: str) -> Volume:
-    options = {"sshcmd": SSHCMD, **given}
-    return Volume(name, driver.parse(name, options), datetime(2024, 2, 29, tzinfo=UTC), {})
+    """A volume as Create records it, with what the server says of its key and of its directory (links resolved)."""
+    options = driver.parse(name, {"sshcmd": SSHCMD, **given})
+    account, _, path = options["sshcmd"].partition(":")
+    user, _, host = account.rpartition("@")
+    facts = {"host_key": f"SHA256:{host.lower()}", "path": posixpath.normpath(posixpath.join(f"/home/{user}", path))}
+    return Volume(name, options, datetime(2024, 2, 29, tzinfo=UTC), facts)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +65,8 @@ def test_purge_of_an_own_directory_is_possible(driver: SshfsDriver, path: str) -
         ("anna@nas:/srv/a", "anna@other:/srv/a", False),
         ("anna@nas:a", "berta@nas:a", False),
         ("anna@nas:/a", "anna@nas:a", False),
+        ("anna@nas:/home/anna/a", "anna@nas:a", True),
+        ("root@nas:/home/anna", "anna@nas:a", True),
     ],
 )
 def test_purge_is_refused_while_another_volume_is_in_the_directory(
@@ -76,10 +83,21 @@ def test_purge_is_refused_while_another_volume_is_in_the_directory(
         driver.removal(purged, others)
 
 
-def test_volumes_on_another_port_are_on_another_host(driver: SshfsDriver) -> None:
-    """Behind each port there may be another machine."""
-    other = volume(driver, "other", port="2222")
-    driver.removal(volume(driver, "own", on_remove="purge"), [other])
+def test_a_host_is_its_key_or_its_name(driver: SshfsDriver) -> None:
+    """The same machine under two names has one key; a machine with a new key keeps its name and port."""
+    own, other = volume(driver, "own", on_remove="purge"), volume(driver, "other", sshcmd="berta@alias:/srv/data")
+    driver.removal(own, [other])
+    for facts, options in ((own.facts, other.options), (other.facts, {**own.options, "on_remove": "keep"})):
+        twin = Volume("other", options, other.created, {**facts, "path": own.facts["path"]})
+        with pytest.raises(Refused):
+            driver.removal(own, [twin])
+
+
+def test_purge_stays_with_the_port_it_was_created_with() -> None:
+    """A default port that is changed later must not turn the deletion to another server."""
+    created = volume(SshfsDriver([], {"port": "2222"}), on_remove="purge")
+    assert created.options["port"] == "2222"
+    assert "(port 2222)" in str(SshfsDriver([], {"port": "22"}).describe(created)["remote"])
 
 
 def test_a_later_configuration_never_deletes_data() -> None:

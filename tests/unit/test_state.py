@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from fakes import WAIT
 
-from legacyhost.errors import NoSuchVolume, StateError
+from legacyhost.errors import NoSuchVolume, NotServing, StateError
 from legacyhost.state import APPLICATION_ID, FILE, FORMAT, State, Volume, now
 
 REPOSITORY = Path(__file__).parents[2]
@@ -169,8 +169,27 @@ def test_a_record_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
         """
     with child(program, tmp_path) as process:
         assert [line.split(":")[0] for line in process.communicate()[0].splitlines()] == [
-            f"the record of volumes {FILE} cannot be read"
-        ] * 2
+            f"the record of volumes {FILE} cannot be read",
+            f"the record of volumes {FILE} is gone; put it back, or, if there are no volumes, remove volumes.made",
+        ]
+
+
+def test_a_record_that_is_gone_is_not_a_new_one(tmp_path: Path) -> None:
+    """Deleted or replaced, at work or between two starts: nothing is answered from it, nothing is written to it."""
+    state = State(tmp_path)
+    state.add(volume("data"))
+    kept = (tmp_path / FILE).rename(tmp_path / "kept")
+    for spoil in (lambda: None, lambda: shutil.copy(kept, tmp_path / FILE)):
+        spoil()
+        with pytest.raises(NotServing, match="deleted or replaced"):
+            state.get("data")
+        with pytest.raises(StateError, match="deleted or replaced"):
+            state.add(volume("other"))
+    (tmp_path / FILE).unlink()
+    with pytest.raises(StateError, match="is gone; put it back"):
+        State(tmp_path)
+    kept.rename(tmp_path / FILE)
+    assert State(tmp_path).names() == ["data"]
 
 
 def test_many_threads_and_processes_write_and_read_at_once(tmp_path: Path) -> None:

@@ -14,19 +14,21 @@ from namespace import in_own_namespace
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed, mountinfo
+from legacyhost.mounts import SOURCE, MountCommand, MountFailed, mountinfo
 from legacyhost.mounts.units import UnitMounter, is_systemd_running
 
 LONG = "v" * 255
 COMMAND = MountCommand(
-    ["sshfs", "-f", "anna@nas:/sp ace/$HOME/%d", "{mountpoint}"], "Volume data (anna@nas)", {"SSH_ASKPASS": "/a b"}
+    ["sshfs", "-f", f"-ofsname={SOURCE}", "anna@nas:/sp ace/$HOME/%d", "{mountpoint}"],
+    "Volume data (anna@nas)",
+    {"SSH_ASKPASS": "/a b"},
 )
 #: Without --wait: "starts" the mount of the last argument. With --wait: runs what comes behind the options.
 SYSTEMD_RUN = """
 case "$*" in
 *" --wait "*) while [ "${1#--}" != "$1" ]; do shift; done; exec "$@" ;;
 *) [ -e "$here/cannot-start" ] && { echo "Job failed. See journalctl." >&2; exit 1; }
-   for last; do :; done; mount -t tmpfs tmpfs "$last" ;;
+   for last; do case $last in --unit=*) unit=${last#*=} ;; esac; done; mount -t tmpfs "${unit%.service}" "$last" ;;
 esac
 """
 #: Kills what stands in the file "mounted"; with a file "stubborn" only by SIGKILL, with "hopeless" not at all.
@@ -125,17 +127,18 @@ def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
     assert fnmatchcase(unit, mounter.pattern("data"))
     assert "--setenv=SSH_ASKPASS=/a b" in call
     words = call[call.index("--") + 1 :]
-    assert words == ["sshfs", "-f", "anna@nas:/sp ace/$$HOME/%d", str(systemd.mountpoint)]
+    source = unit.removesuffix(".service")
+    assert words == ["sshfs", "-f", f"-ofsname={source}", "anna@nas:/sp ace/$$HOME/%d", str(systemd.mountpoint)]
     properties = [word.removeprefix("--property=").partition("=")[::2] for word in call if word.startswith("--prop")]
     found = dict(properties)
     assert len(found) == len(properties)
     assert found["Description"] == "Volume data (anna@nas)"
     assert (found["Before"], found["Wants"]) == ("legacyhost.target", "legacyhost.target")
-    assert "network-online.target" in found["After"]
+    assert found["After"] == "network.target", "a mount that waits is made when nobody wants it any more"
     assert not [value for value in found.values() if "docker" in value]
     assert found["ExecStartPre"].endswith(f'/mount-unit.sh prepare "{systemd.runtime}"')
-    assert found["ExecStartPost"].endswith(f'/mount-unit.sh await "{systemd.mountpoint}"')
-    assert found["ExecStopPost"] == f'-/bin/umount --lazy --quiet -- "{systemd.mountpoint}"'
+    assert found["ExecStartPost"].endswith(f'/mount-unit.sh await "{systemd.mountpoint}" {source}')
+    assert found["ExecStopPost"].endswith(f'/mount-unit.sh release "{systemd.mountpoint}" {source}')
     assert 25 < float(found["TimeoutStartSec"].removesuffix("s")) <= 30
     assert found["NoNewPrivileges"] == "yes"
     assert {"Type", "KillMode", "CapabilityBoundingSet"} <= found.keys()
@@ -162,8 +165,8 @@ def test_a_unit_that_does_not_start_is_told_with_its_programs_last_words(tmp_pat
     with pytest.raises(MountFailed) as caught:
         systemd.mount(UnitMounter("sshfs", systemd.runtime))
     assert caught.value.detail == "fuse: device not found"
-    start, kill, look = systemd.calls()
-    assert kill[:2] == ["systemctl", "kill"], "what is still starting must not mount later"
+    start, stop, kill, look = systemd.calls()
+    assert (stop[:2], kill[:2]) == (["systemctl", "stop"], ["systemctl", "kill"]), "it must not mount later"
     (unit,) = (word.removeprefix("--unit=") for word in start if word.startswith("--unit="))
     assert look[0] == "journalctl"
     assert f"_SYSTEMD_UNIT={unit}" in look
@@ -173,8 +176,8 @@ def test_a_unit_that_does_not_start_is_told_with_its_programs_last_words(tmp_pat
 
 
 @in_own_namespace
-def test_a_mount_begun_by_an_earlier_process_is_waited_for(tmp_path: Path) -> None:
-    """mountinfo shows a mount before it has been answered: until then its unit is activating, and it is nobody's."""
+def test_a_mount_that_is_there_counts_when_its_unit_does(tmp_path: Path) -> None:
+    """An activating unit is waited for, an active one is content, a dead one's mount is taken away; a foreign stays."""
     systemd = Systemd.boot(tmp_path)
     mounter = UnitMounter("sshfs", systemd.runtime)
     systemd.mount(mounter)
@@ -188,6 +191,13 @@ def test_a_mount_begun_by_an_earlier_process_is_waited_for(tmp_path: Path) -> No
     states.write_text("activating\n" * 1000)
     with pytest.raises(Failed, match="still being mounted"):
         mounter.settle("data", systemd.mountpoint, Deadline.after(0.2))
+    assert systemd.is_mounted()
+    states.write_text("failed\n" * 10)
+    mounter.settle("data", systemd.mountpoint, Deadline.after(30))
+    assert not systemd.is_mounted()
+    subprocess.run(["mount", "-t", "tmpfs", "by hand", str(systemd.mountpoint)], check=True)
+    mounter.settle("data", systemd.mountpoint, Deadline.after(30))
+    assert systemd.is_mounted()
 
 
 @in_own_namespace
