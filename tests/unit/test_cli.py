@@ -261,7 +261,14 @@ def test_an_interruption_is_no_traceback() -> None:
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(SOCKETS / "foo.sock"))
         silent.listen()
-        with subprocess.Popen(argv("ls"), cwd=REPOSITORY, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            argv("ls"),
+            cwd=REPOSITORY,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Where the tests run in the background of a shell, it is ignored, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
             silent.settimeout(WAIT)
             connection, _ = silent.accept()
             process.send_signal(signal.SIGINT)
