@@ -267,7 +267,7 @@ def test_an_interruption_is_no_traceback() -> None:
             stderr=subprocess.PIPE,
             text=True,
             # Where the tests run in the background of a shell, it is ignored, and that is inherited.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread holds a lock
         ) as process:
             silent.settimeout(WAIT)
             connection, _ = silent.accept()
