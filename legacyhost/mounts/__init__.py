@@ -13,8 +13,8 @@ from typing import Protocol
 
 from legacyhost.deadline import Deadline
 
-#: Stands in a command for the source that the mount is to have in mountinfo.
-SOURCE = "@SOURCE@"
+#: Stands in a command for the source that the mount is to have in mountinfo; no option of a user's can have it.
+SOURCE = "\0source\0"
 
 
 @dataclass(frozen=True)

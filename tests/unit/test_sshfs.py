@@ -84,6 +84,14 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
     assert given.description == "Volume data (anna@nas)"
 
 
+def test_nothing_a_user_can_give_is_taken_for_the_source(driver: SshfsDriver, folder: Path) -> None:
+    """The mount's source is put in where the driver has left room for it, and nowhere else."""
+    given = command(driver, folder, sshcmd="anna@nas:/srv/@SOURCE@/{source}/%s")
+    words = given.words("the-source")
+    assert words[-2:] == ["anna@nas:/srv/@SOURCE@/{source}/%s", str(MOUNTPOINT)]
+    assert [word for word in words if "the-source" in word] == ["fsname=the-source,allow_other,reconnect,auto_cache"]
+
+
 def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> None:
     """What the volume says goes to sshfs: switches by their name or not at all, the rest with its value."""
     given = command(
