@@ -58,10 +58,6 @@ class Options:
                 raise InvalidRequest(f"option {option.name} {error}{shown}") from error
         return result
 
-    def public(self, options: Mapping[str, str]) -> dict[str, str]:
-        """The same without the values of secret options."""
-        return {name: "***" if self._find(name).is_secret else value for name, value in options.items()}
-
     def _find(self, name: str) -> Option:
         key = name.lower()
         if key in self._by_key:

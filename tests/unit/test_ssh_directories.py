@@ -65,7 +65,7 @@ def test_without_create_a_missing_directory_is_an_error(server: Sshd, remote: Re
     with pytest.raises(Failed) as caught:
         remote.ensure_directory(path, create=False)
     assert caught.value.message == (
-        f"{server.host}:{server.port} has no directory {path}: make it there, or give create=true"
+        f"{server.host}:{server.port} has no directory {path}: make it there, or create the volume with create=true"
     )
     assert list(server.home.iterdir()) == []
 

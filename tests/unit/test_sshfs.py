@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from namespace import in_own_namespace
 
 from legacyhost.drivers.sshfs import SshfsDriver
-from legacyhost.errors import InvalidRequest
 from legacyhost.mounts import SOURCE, MountCommand
 from legacyhost.state import Volume
 
@@ -247,31 +245,6 @@ def test_files_are_made_anew_at_each_mount(driver: SshfsDriver, folder: Path) ->
     assert elsewhere.read_text() == "untouched"
 
 
-def test_the_status_shows_where_the_data_is(driver: SshfsDriver) -> None:
-    """For docker volume inspect: the remote directory, its host key, the room there was."""
-    assert driver.describe(volume(driver, port="2222", password=SECRET)) == {
-        "remote": "anna@nas.example.org:/srv/data (port 2222)",
-        "host key": "SHA256:x",
-        "free at creation": "1.0 of 2.0 GiB",
-    }
-
-
-def test_a_volume_needs_a_directory(driver: SshfsDriver) -> None:
-    """Without sshcmd, given or configured, there is nothing to mount."""
-    with pytest.raises(InvalidRequest, match=r"^volume data needs the option sshcmd=\[user@\]host:\[path\]"):
-        driver.parse("data", {"port": "22"})
-
-
-def test_a_configured_sshcmd_gives_each_volume_its_directory() -> None:
-    """{volume} is the volume's name; it is recorded, so that a later configuration does not move the data."""
-    driver = SshfsDriver([], {"sshcmd": "root@nas:/srv/{volume}/{volume}.d", "port": "2222"})
-    assert driver.parse("data", {}) == {"sshcmd": "root@nas:/srv/data/data.d"}
-    assert driver.parse("data", {"sshcmd": "other:/x"}) == {"sshcmd": "root@other:/x"}
-    later = SshfsDriver([], {"sshcmd": "root@elsewhere:/srv/{volume}"})
-    recorded = Volume("data", driver.parse("data", {}), datetime(2024, 2, 29, tzinfo=UTC), FACTS)
-    assert later.describe(recorded)["remote"] == "root@nas:/srv/data/data.d"
-
-
 def test_a_volumes_own_options_come_before_configured_ones(folder: Path) -> None:
     """The volume over the configuration over the table."""
     driver = SshfsDriver(
@@ -285,22 +258,6 @@ def test_a_volumes_own_options_come_before_configured_ones(folder: Path) -> None
     assert (said["port"], said["identityfile"]) == (["2222"], ["/etc/key"])
     assert "allow_other" in fuse_options(command(driver, folder, allow_other="true", port="22"))
     assert ssh_says(folder)["port"] == ["22"]
-
-
-def test_paramiko_is_not_loaded_for_what_needs_no_network() -> None:
-    """Parsing, describing, refusing and preparing a command cost no import of an SSH library."""
-    program = (
-        "import sys, pathlib, tempfile; from legacyhost import plugin; from legacyhost.state import Volume, now\n"
-        "driver = plugin.SshfsDriver([], {})\n"
-        f"options = driver.parse('v', {{'sshcmd': {SSHCMD!r}, 'password': 'x', 'on_remove': 'purge'}})\n"
-        "volume = Volume('v', options, now(), {})\n"
-        "driver.describe(volume); driver.removal(volume, []); driver.timeout(options)\n"
-        "folder = pathlib.Path(tempfile.mkdtemp())\n"
-        "driver.command(volume, folder, folder)\n"
-        "print([name for name in ('paramiko', 'cryptography') if name in sys.modules])"
-    )
-    ran = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True)
-    assert (ran.stdout, ran.stderr) == ("[]\n", "")
 
 
 def test_a_passphrase_is_never_offered_to_the_server(driver: SshfsDriver, folder: Path, tmp_path: Path) -> None:
