@@ -94,7 +94,7 @@ class UnitMounter:
             return
         detach = ["umount", "--lazy", "--", str(mountpoint)]
         ran = run(["systemd-run", "--quiet", "--collect", "--wait", *detach], PATIENCE)
-        if not wait_until_gone(mountpoint, Deadline.after(PATIENCE)):
+        if not wait_until_gone(mountpoint, Deadline.after(PATIENCE if ran.returncode == 0 else 0.0)):
             raise Failed(
                 f"volume {volume} cannot be unmounted from {mountpoint}: {ran.stderr.strip() or 'it stays mounted'};"
                 f" see {self.where_to_look(volume)}"
