@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from legacyhost.errors import InvalidRequest
-from legacyhost.options import VALUE_LIMIT, Option, Options, flag, matching, number
+from legacyhost.options import VALUE_LIMIT, Check, Option, Options, flag, matching, number, octal, one_of
 
 SECRET = "hunter2"
 TABLE = Options(
@@ -99,3 +99,42 @@ def test_a_wrong_value_is_shown_unless_it_is_secret() -> None:
     assert refusal({"port": "x\x1b"}) == "option port has to be a whole number from 1 to 65535 (it is 'x?')"
     assert refusal({"password": f"{SECRET}!"}) == "option password has to be letters and digits"
     assert refusal({"IdentityFile": ""}) == "option IdentityFile has to be an absolute path"
+
+
+@pytest.mark.parametrize(
+    ("check", "value", "normal"),
+    [
+        *((flag, value, "true") for value in ("", "true", "True", "yes", "1", "on", "ON")),
+        *((flag, value, "false") for value in ("false", "FALSE", "no", "0", "off")),
+        (number(0, 10), "0", "0"),
+        (number(0, 10), "10", "10"),
+        (number(0, 10), "007", "7"),
+        (octal, "22", "022"),
+        (octal, "022", "022"),
+        (octal, "0022", "022"),
+        (octal, "0", "000"),
+        (octal, "777", "777"),
+        (one_of("keep", "purge"), "purge", "purge"),
+        (matching("[a-z]+", "x"), "abc", "abc"),
+    ],
+)
+def test_what_a_check_accepts(check: Check, value: str, normal: str) -> None:
+    """Each check gives the one normal form of what it accepts, and accepts that again."""
+    assert check(value) == normal
+    assert check(normal) == normal
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        *((flag, value) for value in ("maybe", "2", " true", "y", "ja")),
+        *((number(1, 10), value) for value in ("0", "11", "-1", "+1", "1.0", "", " 1", "1_0", "٣", "²", "9" * 5000)),
+        *((octal, value) for value in ("8", "", "0o22", "1777", "-1", "00022", "u=rwx")),
+        *((one_of("keep", "purge"), value) for value in ("Keep", "", "keep ", "keeppurge", "keep or purge")),
+        *((matching("[a-z]+", "x"), value) for value in ("", "a1", "abc\n", "Abc")),
+    ],
+)
+def test_what_a_check_refuses(check: Check, value: str) -> None:
+    """Anything else is a ValueError that ends the sentence "option NAME …", whatever alphabet it is written in."""
+    with pytest.raises(ValueError, match=r"^(is|has|x)"):
+        check(value)
