@@ -149,7 +149,7 @@ def test_a_program_that_does_not_mount_in_time_is_killed(tmp_path: Path) -> None
     """By the deadline of the call; it cannot mount afterwards."""
     with place(tmp_path) as here:
         with pytest.raises(MountFailed):
-            here.mount("exec sleep 60", seconds=0.1)
+            here.mount("exec sleep 60", seconds=2)
         assert not is_running(int((here.folder / "process").read_text().split()[0]))
         assert here.points.mounted() == set()
 
