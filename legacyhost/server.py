@@ -104,8 +104,8 @@ class Server(BaseApplication):  # type: ignore[misc]
     def run(self) -> None:
         _Master(self).run()
 
-    def _start_worker(self, _worker: object) -> None:
-        _die_with_parent()
+    def _start_worker(self, worker: Any) -> None:
+        _die_with_parent(worker.ppid)
 
         # In a thread: the signal arrives in the loop that accepts connections, which must not wait for a file.
         def reload(*_: object) -> None:
@@ -119,9 +119,8 @@ class Server(BaseApplication):  # type: ignore[misc]
         self.notifier.status(self._host.status)
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when its parent dies: two workers must never be at work (prctl(2))."""
-    parent = os.getppid()
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
     if os.getppid() != parent:

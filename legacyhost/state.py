@@ -1,7 +1,7 @@
 """The volumes that exist, on disk: durable before a reply is sent, refused when unreadable.
 
-SQLite with a write-ahead log and synchronous=FULL: a change costs the same at 1 and at 10,000 volumes and is on
-the disk when the call returns; reading never waits for writing, and nothing is read at start but the header.
+SQLite with a write-ahead log and synchronous=FULL: a change costs the same at 1 and at 10,000 volumes and is on the
+disk when the call returns; reading never waits for writing. At start the file is checked, and nothing is kept of it.
 """
 
 from __future__ import annotations

@@ -30,7 +30,10 @@ def sshcmd(value: str) -> str:
         raise ValueError("has a user name that cannot be one")
     if any(ord(c) < 32 or ord(c) == 127 for c in path):
         raise ValueError("has control characters in its path")
-    return f"{user or 'root'}@{host}:{path.removeprefix('~/')}"
+    path = "" if path == "~" else path.removeprefix("~/")
+    if path.startswith("~"):
+        raise ValueError("has another user's home in its path, which SFTP knows nothing of; give the path itself")
+    return f"{user or 'root'}@{host}:{path}"
 
 
 def split_sshcmd(value: str) -> tuple[str, str, str]:
@@ -124,7 +127,7 @@ SSH_VALUES = {
     "TCPKeepAlive": (one_of("yes", "no"), "TCP's own keep-alive (yes)"),
 }
 #: Meant something to older versions; today's sshfs stops at them.
-IGNORED = ("big_writes", "nonempty", "rw", "large_read", "noauto_cache", "exec", "suid", "dev", "noatime")
+IGNORED = ("big_writes", "nonempty", "rw", "large_read", "exec", "suid", "dev", "noatime")
 
 _RUNS = "it can run a program or read a file on this host"
 REFUSED = {
@@ -141,6 +144,7 @@ REFUSED = {
     "UserKnownHostsFile": "known hosts stand in /etc/legacyhost/known_hosts; add one with: legacyhost trust HOST",
     "GlobalKnownHostsFile": "known hosts stand in /etc/legacyhost/known_hosts; add one with: legacyhost trust HOST",
     "password_stdin": "give the password as password=",
+    "noauto_cache": "give auto_cache=false",
     "delay_connect": "a mount that is not connected would hide why it fails",
     "User": "the user belongs into sshcmd, user@host:path",
     "HostName": "the host belongs into sshcmd, user@host:path",

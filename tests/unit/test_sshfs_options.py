@@ -238,3 +238,17 @@ def test_sshfs_knows_everything_that_is_handed_on_to_it(tmp_path: Path) -> None:
     assert "usage" not in said
     command[3] += ",nonsense"
     assert "unknown option" in subprocess.run(command, capture_output=True, text=True, timeout=20).stderr
+
+
+def test_a_home_is_a_path_that_begins_nowhere_else() -> None:
+    """SFTP knows no "~": one's own home is left away, another user's is refused, and no directory is called so."""
+    for path, expected in (("~", ""), ("~/", ""), ("~/data", "data"), ("data/~", "data/~")):
+        assert TABLE.parse({"sshcmd": f"anna@nas:{path}"})["sshcmd"] == f"anna@nas:{expected}"
+    with pytest.raises(InvalidRequest, match="another user's home"):
+        TABLE.parse({"sshcmd": "anna@nas:~bob/x"})
+
+
+def test_an_option_that_means_the_opposite_is_not_ignored() -> None:
+    """noauto_cache without an effect would leave the cache on."""
+    with pytest.raises(InvalidRequest, match="give auto_cache=false"):
+        TABLE.parse({"sshcmd": "anna@nas:", "noauto_cache": ""})
