@@ -150,7 +150,8 @@ def test_eight_mounts_on_a_silent_host(installed: Installed) -> None:
         )
     finally:
         server.thaw()
-    installed.sh(names[0], "echo works >/data/file")
+    # Newer sshds make a host wait from which connections came that said nothing (PerSourcePenalties).
+    machine.wait_for(lambda: installed.sh(names[0], "echo works >/data/file", check=False).returncode == 0, 60, 1)
     assert installed.on_remote("silent/file") == "works\n"
 
 
