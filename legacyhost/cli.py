@@ -100,6 +100,15 @@ def _parser() -> argparse.ArgumentParser:
         "--fingerprint", metavar="SHA256:…", help="store the key if it has this fingerprint, without asking"
     )
     trust.set_defaults(run=_trust)
+
+    restore = _command(
+        commands,
+        "restore",
+        "put the backup in place of a damaged record of volumes",
+        "legacyhost restore --plugin sshfs",
+    )
+    restore.add_argument("--plugin", metavar="NAME", help="the plugin (default: the only one there is)")
+    restore.set_defaults(run=_restore)
     return parser
 
 
@@ -202,6 +211,23 @@ def _trust(options: argparse.Namespace) -> int:
     return 0
 
 
+def _restore(options: argparse.Namespace) -> int:
+    from legacyhost.restore import restore
+
+    plugin = _plugin(options.plugin)
+    restored = restore(Paths.from_environment().state / plugin)
+    print(f"The record of volumes is again as the backup has it: {restored.content}.")
+    if 0 < len(restored.content.names) <= 20:
+        print(f"Volumes: {', '.join(restored.content.names)}")
+    for path in restored.aside:
+        print(f"Kept: {path}")
+    print(
+        f"A plugin {plugin} that does not serve takes it over within seconds;"
+        f" one that does needs: systemctl restart legacyhost@{plugin}"
+    )
+    return 0
+
+
 def _host_and_port(text: str) -> tuple[str, int]:
     """HOST, HOST:PORT, an IPv6 address alone or [ADDRESS]:PORT. Raises InvalidRequest."""
     name = r"([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?::([0-9]{1,5}))?"
@@ -232,6 +258,11 @@ def _is_confirmed(question: str) -> bool:
 
 def _socket(plugin: str | None) -> Path:
     """The socket of the plugin named, or of the only one. Raises ConfigError, InvalidRequest."""
+    return Paths.from_environment().sockets / f"{_plugin(plugin)}.sock"
+
+
+def _plugin(plugin: str | None) -> str:
+    """The plugin named, or the only one. Raises ConfigError, InvalidRequest."""
     paths = Paths.from_environment()
     if plugin is None:
         plugins = paths.plugins()
@@ -242,4 +273,4 @@ def _socket(plugin: str | None) -> Path:
         plugin = plugins[0]
     if not is_name(plugin):
         raise InvalidRequest(f"{printable(plugin)!r} cannot be the name of a plugin")
-    return paths.sockets / f"{plugin}.sock"
+    return plugin

@@ -1,7 +1,7 @@
-"""The volumes that exist, on disk: durable before a reply is sent, refused when unreadable.
+"""The volumes that exist, on disk: durable before a reply is sent, refused when they cannot be trusted.
 
-SQLite with a write-ahead log and synchronous=FULL: a change costs the same at 1 and at 10,000 volumes and is on the
-disk when the call returns; reading never waits for writing. At start the file is checked, and nothing is kept of it.
+A change costs the same at 1 and at 10,000 volumes, and is in the record and in its backup when the call returns;
+reading never waits for writing. At start the file is checked, and nothing is kept of it.
 """
 
 from __future__ import annotations
@@ -10,33 +10,28 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from legacyhost import record
+from legacyhost.backup import FILE as BACKUP
+from legacyhost.backup import Backup, remedy
 from legacyhost.errors import NoSuchVolume, NotServing, StateError
+from legacyhost.record import Content, Gone, Missing, Row, Unusable
+from legacyhost.reserve import Reserve
 
-#: "lgcy": says that the file is ours (sqlite.org/pragma.html#pragma_application_id).
-APPLICATION_ID = 0x6C676379
-FORMAT = 1
+APPLICATION_ID = record.APPLICATION_ID
+FORMAT = record.FORMAT
 FILE = "volumes.db"
 #: Says that there has been a record: without it a missing one is a new one.
 MARKER = "volumes.made"
+#: Seconds between two attempts to make a backup anew that could not be written.
+RETRY = 5.0
 
-_SCHEMA = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE volumes (
-    name    TEXT PRIMARY KEY,
-    created TEXT NOT NULL,      -- ISO 8601 with zone
-    options TEXT NOT NULL,      -- JSON object of strings, as given at Create
-    facts   TEXT NOT NULL       -- JSON object of strings, learned from the remote side
-) WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {FORMAT};
-COMMIT;
-"""
+_MOUNT_IT = "{} is on a file system mounted read-only; mount it writable"
 
 
 @dataclass(frozen=True)
@@ -49,44 +44,77 @@ class Volume:
     facts: Mapping[str, str] = field(default_factory=dict)
 
 
+def load(directory: Path) -> Content:
+    """What the record in it says, if it can be trusted. Raises Unusable, Missing only if there has never been one."""
+    path = directory / FILE
+    try:
+        return record.read(path)
+    except Missing as error:
+        left = [directory / name for name in (MARKER, BACKUP) if os.path.lexists(directory / name)]
+        journal = path.with_name(FILE + "-wal")
+        left += [journal] if journal.exists() and journal.stat().st_size > 0 else []
+        if left:
+            raise Gone(left) from error
+        raise
+
+
 class State:
     """The record of one plugin's volumes. Safe to use from many threads."""
 
     def __init__(self, directory: Path) -> None:
         """Open or make the record. Raises StateError when it is there and cannot be trusted."""
         self.path = directory / FILE
-        marker = directory / MARKER
-        try:
-            if not os.path.lexists(self.path):
-                self._refuse_if_lost(marker)
-                self._make()
-            elif self.path.stat().st_size == 0:
-                raise StateError(f"the record of volumes {self.path} is empty")
-            self._writer = self._connect()
-            self._reader = self._connect()
-            self._check()
-            self._writer.execute("PRAGMA journal_mode = WAL")  # not before it is known to be ours: it writes
-            marker.touch(mode=0o600)
-            self._identity = _identity(self.path)
-        except (sqlite3.Error, OSError) as error:
-            raise StateError(f"the record of volumes {self.path} cannot be read: {error}") from error
         self._writing = threading.Lock()
         self._reading = threading.Lock()
+        self._is_closed = threading.Event()
+        self._is_renewing = False
+        self._backup = Backup(directory)
+        self._reserve = Reserve(directory)
+        try:
+            with record.lock(directory):
+                self._open(directory)
+        except Unusable as error:
+            what_to_do = f"; {_MOUNT_IT.format(directory)}" if _is_read_only(directory) else remedy(directory, error)
+            raise StateError(f"the record of volumes {self.path} {error}{what_to_do}") from error
+        except (sqlite3.Error, OSError) as error:
+            verb = "used" if os.path.lexists(self.path) else "made"
+            raise StateError(f"the record of volumes {self.path} cannot be {verb}: {_why(error, directory)}") from error
+
+    def _open(self, directory: Path) -> None:
+        try:
+            content = load(directory)
+        except Missing:
+            content = Content(())
+            record.write(self.path, content)
+        with ExitStack() as opened:
+            self._writer = opened.enter_context(closing(record.connect(self.path)))
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._reader = opened.enter_context(closing(record.connect(self.path, "ro")))
+            (directory / MARKER).touch(mode=0o600)
+            self._identity = record.identity(self.path)
+            opened.callback(self._backup.close)
+            if not self._backup.follow(content):
+                self._renew_later()
+            self._reserve.keep()
+            opened.pop_all()
 
     def add(self, volume: Volume) -> None:
         """Durable when this returns. The name must be new."""
-        with self._change(f"volume {volume.name} cannot be recorded") as cursor:
-            cursor.execute(
-                "INSERT INTO volumes VALUES (?, ?, ?, ?)",
-                (volume.name, volume.created.isoformat(), _dump(volume.options), _dump(volume.facts)),
-            )
+        self._change(
+            f"volume {volume.name} cannot be recorded",
+            "INSERT INTO volumes VALUES (?, ?, ?, ?)",
+            (volume.name, volume.created.isoformat(), _dump(volume.options), _dump(volume.facts)),
+        )
 
     def remove(self, name: str) -> None:
-        """Durable when this returns. Raises NoSuchVolume."""
-        with self._change(f"the removal of volume {name} cannot be recorded") as cursor:
-            cursor.execute("DELETE FROM volumes WHERE name = ?", (name,))
-            if cursor.rowcount == 0:
-                raise NoSuchVolume(f"there is no volume {name}")
+        """Durable when this returns; the room for it is kept. Raises NoSuchVolume."""
+        if not self._change(
+            f"the removal of volume {name} cannot be recorded",
+            "DELETE FROM volumes WHERE name = ?",
+            (name,),
+            self._reserve.give_up,
+        ):
+            raise NoSuchVolume(f"there is no volume {name}")
 
     def get(self, name: str) -> Volume:
         """Raises NoSuchVolume; NotServing when the record cannot be read any more."""
@@ -105,59 +133,19 @@ class State:
 
     def close(self) -> None:
         with self._writing, self._reading:
+            self._is_closed.set()
             self._reader.close()
             self._writer.close()
-
-    def _make(self) -> None:
-        """A new record, under its name only once it is whole: an empty file is one that has lost its content."""
-        log = self.path.with_name(FILE + "-wal")
-        if log.exists():
-            raise StateError(f"the record of volumes {self.path} is missing, but its log {log} is there")
-        draft = self.path.with_name(FILE + ".new")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file, closing(sqlite3.connect(":memory:")) as connection:
-            connection.executescript(_SCHEMA)
-            file.write(connection.serialize())
-            file.flush()
-            os.fsync(descriptor)
-        draft.replace(self.path)
-
-    def _refuse_if_lost(self, marker: Path) -> None:
-        if marker.exists():
-            raise StateError(
-                f"the record of volumes {self.path} is gone; put it back, or, if there are no volumes, remove {marker}"
-            )
+            self._backup.close()
 
     def _is_ours(self) -> bool:
         """Whether the file is still the one that was opened: what is written to a deleted one is lost."""
         try:
-            return _identity(self.path) == self._identity
+            return record.identity(self.path) == self._identity
         except OSError:
             return False
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=5, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA temp_store = MEMORY")
-        return connection
-
-    def _check(self) -> None:
-        (application,) = self._reader.execute("PRAGMA application_id").fetchone()
-        (version,) = self._reader.execute("PRAGMA user_version").fetchone()
-        if application != APPLICATION_ID:
-            raise StateError(f"{self.path} is not a record of volumes made by legacyhost")
-        if version != FORMAT:
-            age = "a newer" if version > FORMAT else "an unknown"
-            raise StateError(
-                f"the record of volumes {self.path} has format {version}, made by {age} legacyhost;"
-                f" this one reads format {FORMAT}"
-            )
-        (verdict,) = self._reader.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise StateError(f"the record of volumes {self.path} is damaged: {verdict}")
-
-    def _read(self, query: str, values: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    def _read(self, query: str, values: tuple[str, ...] = ()) -> list[Row]:
         if not self._is_ours():
             raise NotServing(f"the record of volumes {self.path} has been deleted or replaced")
         try:
@@ -166,35 +154,53 @@ class State:
         except sqlite3.Error as error:
             raise NotServing(f"the record of volumes {self.path} cannot be read: {error}") from error
 
-    @contextmanager
-    def _change(self, failure: str) -> Iterator[sqlite3.Cursor]:
+    def _change(
+        self, failure: str, query: str, values: Sequence[str], make_room: Callable[[], bool] | None = None
+    ) -> bool:
+        """First the record, then its backup; False if there was nothing to change. Raises StateError."""
         with self._writing:
             if not self._is_ours():
                 raise StateError(f"{failure}: {self.path} has been deleted or replaced; restart the plugin")
             try:
-                with closing(self._writer.cursor()) as cursor:
-                    cursor.execute("BEGIN IMMEDIATE")
-                    try:
-                        yield cursor
-                        cursor.execute("COMMIT")
-                    except BaseException:
-                        if self._writer.in_transaction:
-                            cursor.execute("ROLLBACK")
-                        raise
-            except sqlite3.Error as error:
-                raise StateError(f"{failure} in {self.path}: {error}") from error
+                with record.lock(self.path.parent):
+                    moment = datetime.now(UTC)
+                    is_done = record.change(self._writer, query, values, moment, make_room)
+                    if is_done and not self._backup.apply(query, values, moment, make_room):
+                        self._renew_now_or_later()
+                    self._reserve.keep()
+            except (sqlite3.Error, OSError) as error:
+                raise StateError(f"{failure} in {self.path}: {_why(error, self.path.parent)}") from error
+        return is_done
 
-    def _volume(self, row: tuple[str, ...]) -> Volume:
-        name, created, options, facts = row
+    def _renew_now_or_later(self) -> None:
+        if not self._is_renewing and not self._renew():
+            self._renew_later()
+
+    def _renew(self) -> bool:
+        """Make the backup anew from the record, if that is in order; False if it has to be tried again."""
         try:
-            return Volume(name, json.loads(options), datetime.fromisoformat(created), json.loads(facts))
+            return self._backup.renew(record.read(self.path))
+        except Unusable as error:
+            self._backup.give_up(f"the record {self.path} {error}")
+            return False
+
+    def _renew_later(self) -> None:
+        self._is_renewing = True
+        threading.Thread(target=self._keep_renewing, name="backup", daemon=True).start()
+
+    def _keep_renewing(self) -> None:
+        while not self._is_closed.wait(RETRY):
+            with self._writing, suppress(OSError), record.lock(self.path.parent):
+                if not self._is_closed.is_set() and self._is_ours() and self._renew():
+                    self._is_renewing = False
+                    return
+
+    def _volume(self, row: Row) -> Volume:
+        try:
+            name, options, created, facts = record.fields(row)
+            return Volume(name, options, created, facts)
         except ValueError as error:
-            raise NotServing(f"the record of volume {name} in {self.path} is damaged") from error
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_dev, status.st_ino
+            raise NotServing(f"the record of volume {row[0]} in {self.path} is damaged") from error
 
 
 def now() -> datetime:
@@ -204,3 +210,16 @@ def now() -> datetime:
 
 def _dump(value: Mapping[str, str]) -> str:
     return json.dumps(dict(value), sort_keys=True)
+
+
+def _why(error: sqlite3.Error | OSError, directory: Path) -> str:
+    if record.is_full(error):
+        return f"the disk is full; make room in {directory}"
+    return _MOUNT_IT.format(directory) if _is_read_only(directory) else record.reason(error)
+
+
+def _is_read_only(directory: Path) -> bool:
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False

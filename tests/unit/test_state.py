@@ -170,7 +170,8 @@ def test_a_record_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
     with child(program, tmp_path) as process:
         assert [line.split(":")[0] for line in process.communicate()[0].splitlines()] == [
             f"the record of volumes {FILE} cannot be read",
-            f"the record of volumes {FILE} is gone; put it back, or, if there are no volumes, remove volumes.made",
+            f"the record of volumes {FILE} is gone; put it back, or, if there are no volumes, remove volumes.made"
+            " and volumes.backup; its backup volumes.backup cannot be used either",
         ]
 
 
