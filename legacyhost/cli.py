@@ -20,7 +20,7 @@ from legacyhost.client import call
 from legacyhost.config import Paths
 from legacyhost.deadline import Deadline
 from legacyhost.errors import ConfigError, Failed, InvalidRequest, PluginError
-from legacyhost.names import is_name
+from legacyhost.names import check_volume_name, is_name
 from legacyhost.wire import printable
 
 #: Seconds for fetching a host key.
@@ -92,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     rpc.add_argument("--plugin", metavar="NAME", help="the plugin (default: the only one there is)")
     rpc.set_defaults(run=_call)
 
+    unstick = _command(
+        commands, "unstick", "free whoever waits for a mount that is dead for good", "legacyhost unstick data"
+    )
+    unstick.add_argument("volume", metavar="VOLUME")
+    unstick.add_argument("--plugin", metavar="NAME", help="the plugin (default: the only one there is)")
+    unstick.add_argument("--force", action="store_true", help="also take a mount away that answers")
+    unstick.set_defaults(run=_unstick)
+
     trust = _command(
         commands, "trust", "make the host key of an SSH server known", "legacyhost trust nas.example.org:2222"
     )
@@ -148,13 +156,27 @@ def _ls(options: argparse.Namespace) -> int:
     if not isinstance(volumes, list) or not all(isinstance(volume, dict) for volume in volumes):
         raise Failed("the plugin's answer to VolumeDriver.List is no list of volumes")
     if options.json:
-        print(json.dumps(volumes, indent=2))
+        print(json.dumps(volumes, indent=2, ensure_ascii=False))
         return 0
-    rows = [(str(volume.get("Name")), str(volume.get("Mountpoint") or "-")) for volume in volumes]
-    width = max(len(name) for name, _ in [("VOLUME", ""), *rows])
-    for name, mountpoint in [("VOLUME", "MOUNTPOINT"), *rows]:
-        print(f"{name:{width}}  {mountpoint}")
+    rows = [("VOLUME", "STATE", "HOLDERS", "REMOTE")]
+    for volume in volumes:
+        status = _status(options.plugin, str(volume.get("Name")))
+        state, holders, remote = (str(status.get(key, "-")) for key in ("state", "holders", "remote"))
+        rows.append((str(volume.get("Name")), state, holders, remote))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)), row[3]]))
     return 0
+
+
+def _status(plugin: str | None, name: str) -> dict[str, object]:
+    """What the plugin says of one of its volumes; empty when that has been removed meanwhile."""
+    try:
+        volume = call(_socket(plugin), "VolumeDriver.Get", {"Name": name}).get("Volume")
+    except Failed:
+        return {}
+    status = volume.get("Status") if isinstance(volume, dict) else None
+    return status if isinstance(status, dict) else {}
 
 
 def _inspect(options: argparse.Namespace) -> int:
@@ -185,6 +207,16 @@ def _call(options: argparse.Namespace) -> int:
     if not isinstance(arguments, dict):
         raise InvalidRequest("the arguments of an RPC are a JSON object")
     print(json.dumps(call(_socket(options.plugin), options.rpc, arguments), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _unstick(options: argparse.Namespace) -> int:
+    from legacyhost.unstick import unstick
+
+    check_volume_name(options.volume)
+    if os.geteuid() != 0:
+        raise Failed("mounts belong to root; try sudo")
+    print(unstick(_plugin(options.plugin), options.volume, Paths.from_environment(), force=options.force))
     return 0
 
 

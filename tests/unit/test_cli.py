@@ -19,7 +19,7 @@ from legacyhost import __version__
 from legacyhost.cli import main
 
 REPOSITORY = Path(__file__).parents[2]
-COMMANDS = ["serve", "ls", "inspect", "call", "trust"]
+COMMANDS = ["serve", "ls", "inspect", "call", "trust", "unstick", "restore"]
 SOCKETS = Path("/run/docker/plugins")
 VOLUME = {
     "Name": "data",
@@ -161,12 +161,17 @@ def test_what_cannot_be_done_is_status_1(command: list[str], etc: Path, capfd: p
 
 @in_own_namespace
 def test_ls_is_a_table_or_json(capfd: pytest.CaptureFixture[str]) -> None:
-    """A line for each volume, a dash where nothing is mounted; --json as the plugin has it."""
-    fake_plugin({"VolumeDriver.List": (200, LISTED)})
+    """A line for each volume with what Get says of it, a dash where it says nothing; --json as the plugin has it."""
+    fake_plugin({"VolumeDriver.List": (200, LISTED), "VolumeDriver.Get": (200, {"Volume": VOLUME})})
     assert status_of("ls") == 0
-    assert capfd.readouterr().out == (
-        "VOLUME         MOUNTPOINT\ndata           /run/x/mounts/data\na-longer-name  -\n"
-    )
+    assert capfd.readouterr().out.splitlines() == [
+        "VOLUME         STATE    HOLDERS  REMOTE",
+        "data           mounted  2        anna@nas:/srv/é☃",
+        "a-longer-name  mounted  2        anna@nas:/srv/é☃",
+    ]
+    fake_plugin({"VolumeDriver.List": (200, LISTED), "VolumeDriver.Get": (500, {"Err": "there is no volume data"})})
+    assert status_of("ls") == 0
+    assert capfd.readouterr().out.splitlines()[1].split() == ["data", "-", "-", "-"]
     assert status_of("ls", "--json", "--plugin", "foo") == 0
     assert json.loads(capfd.readouterr().out) == LISTED["Volumes"]
 
@@ -176,7 +181,7 @@ def test_ls_without_volumes_has_a_head_only(capfd: pytest.CaptureFixture[str]) -
     """No volumes are no error."""
     fake_plugin({"VolumeDriver.List": (200, {"Volumes": []})})
     assert status_of("ls") == 0
-    assert capfd.readouterr().out == "VOLUME  MOUNTPOINT\n"
+    assert capfd.readouterr().out == "VOLUME  STATE  HOLDERS  REMOTE\n"
 
 
 @in_own_namespace
