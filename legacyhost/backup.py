@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from legacyhost import log, record
-from legacyhost.record import Behind, Content, Gone, Missing, Newer, Unusable
+from legacyhost import disk, log, record
+from legacyhost.record import Content, Contradicted, Gone, Missing, Newer, Unusable
 
 FILE = "volumes.backup"
 
@@ -21,50 +21,59 @@ class Backup:
         self.path = directory / FILE
         self._connection: sqlite3.Connection | None = None
         self._identity = (0, 0)
-        self._is_lost = False
+        self._is_complete = False
+        #: Why it is not; empty if there has been none.
+        self._trouble = ""
+        self._is_told = False
 
-    def follow(self, content: Content) -> bool:
-        """Be what the checked record is from now on; as renew(). Raises Behind."""
+    def look(self, content: Content) -> None:
+        """Before anything is changed: raises Unusable if the backup knows better than that record."""
         try:
             found = record.read(self.path)
+        except Newer as error:
+            raise Newer(f"is older than its backup {self.path}, which {error}") from error
         except Missing:
-            told = (log.INFO, "is new")
+            self._is_complete = False  # as at the first start
         except Unusable as error:
-            told = (log.WARNING, str(error))
+            self._is_complete, self._trouble = False, str(error)
         else:
-            lost = found.changes - content.changes
-            if lost > 0:
-                raise Behind(f"lacks the last {'change' if lost == 1 else f'{lost} changes'}")
-            if found == content:
-                return self._attempt(self._open, "cannot be opened")
-            told = (log.WARNING, "was not up to date")
-        is_done = self.renew(content)
-        if is_done:
-            log.event(told[0], f"the backup {self.path} {told[1]}: it has been made from the record")
-        return is_done
+            compare(content, found)
+            self._is_complete = found == content
+            self._trouble = "" if self._is_complete else "is not up to date"
+
+    def follow(self, content: Content) -> bool:
+        """Be what the record is from now on, with which look() was content; as renew()."""
+        return (self._is_complete and self._attempt(self._open, "cannot be opened")) or self.renew(content)
 
     def apply(self, query: str, values: Sequence[str], moment: datetime, make_room: Callable[[], bool] | None) -> bool:
         """What has been done to the record; False if it has to be made anew."""
 
         def change() -> None:
-            if self._connection is None or record.identity(self.path) != self._identity:
+            if self._connection is None or disk.identity(self.path) != self._identity:
                 raise FileNotFoundError(2, "it has been deleted or replaced")
             if not record.change(self._connection, query, values, moment, make_room):
                 raise sqlite3.DatabaseError("it was not up to date")
 
-        return not self._is_lost and self._attempt(change, "cannot be written")
+        return self._is_complete and self._attempt(change, "cannot be written")
 
     def renew(self, content: Content) -> bool:
         """Make it anew, as a whole, from a checked record; False if it cannot be done now, which is logged once."""
-        return self._attempt(lambda: self._renew(content), "cannot be made anew")
+        before = self._trouble
+        if not self._attempt(lambda: self._renew(content), "cannot be made"):
+            self.tell(f"{self._trouble}; the record itself is in order, and this is tried again")
+            return False
+        log.event(
+            log.INFO if self._is_told or not before else log.WARNING,
+            f"the backup {self.path} {before or 'is new'}: it has been made from the record",
+        )
+        self._is_told = False
+        return True
 
-    def give_up(self, why: str) -> None:
-        """It stays as it is for now, which is logged once."""
-
-        def refuse() -> None:
-            raise sqlite3.DatabaseError(why)
-
-        self._attempt(refuse, "is not made anew")
+    def tell(self, trouble: str) -> None:
+        """Log why there is no complete backup, if that has not been said."""
+        if not self._is_told:
+            log.event(log.WARNING, f"the backup {self.path} {trouble}")
+        self._is_told = True
 
     def close(self) -> None:
         if self._connection is not None:
@@ -82,29 +91,35 @@ class Backup:
         for suffix in record.BESIDE:
             self.path.with_name(FILE + suffix).unlink(missing_ok=True)
         draft.replace(self.path)
-        record.sync(self.path.parent)
+        disk.sync(self.path.parent)
         self._open()
 
     def _open(self) -> None:
         self.close()
         self._connection = record.connect(self.path)
         self._connection.execute("PRAGMA journal_mode = WAL")
-        self._identity = record.identity(self.path)
+        self._identity = disk.identity(self.path)
 
     def _attempt(self, step: Callable[[], None], failure: str) -> bool:
         try:
             step()
         except (sqlite3.Error, OSError) as error:
-            if not self._is_lost:
-                log.event(
-                    log.WARNING,
-                    f"the backup {self.path} {failure}: {record.reason(error)}; the record itself is in order,"
-                    " and the backup is made anew as soon as that is possible",
-                )
-            self._is_lost = True
-            return False
-        self._is_lost = False
-        return True
+            self._is_complete, self._trouble = False, f"{failure}: {disk.reason(error)}"
+        else:
+            self._is_complete, self._trouble = True, ""
+        return self._is_complete
+
+
+def compare(content: Content, backup: Content) -> None:
+    """Raises Contradicted unless that can have become of the backup: the record has each change first.
+
+    Each change adds or removes one volume.
+    """
+    ahead = content.changes - backup.changes
+    if ahead < 0:
+        raise Contradicted(f"lacks the last {'change' if ahead == -1 else f'{-ahead} changes'}")
+    if len(set(content.rows) ^ set(backup.rows)) > ahead:
+        raise Contradicted("says something else than its backup, and no change explains it")
 
 
 def remedy(directory: Path, problem: Unusable) -> str:
@@ -124,6 +139,6 @@ def remedy(directory: Path, problem: Unusable) -> str:
         return f"; its backup {path} {error}: install that version again"
     except Unusable as error:
         return f"{end}; its backup {path} cannot be used either: it {error}"
-    anyway = f" (or remove {path} to go on without them)" if isinstance(problem, Behind) else ""
+    anyway = f" (or remove {path} to go on without them)" if isinstance(problem, Contradicted) else ""
     command = f"legacyhost restore --plugin {directory.resolve().name}"
     return f"{start or ';'} use its backup of {content}{anyway}: {command}"

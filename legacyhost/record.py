@@ -6,26 +6,23 @@ and made under another name first: what stands under its own name is complete.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import sqlite3
 import stat
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+
+from legacyhost.disk import PATIENCE, is_full, reason, sync
 
 #: "lgcy": says that the file is ours (sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x6C676379
 FORMAT = 1
 #: What SQLite keeps beside a file.
 BESIDE = ("-wal", "-shm", "-journal")
-#: Seconds to wait for another process that changes the same directory.
-PATIENCE = 5.0
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -70,8 +67,8 @@ class Gone(Unusable):
         self.left = left
 
 
-class Behind(Unusable):
-    """It is whole, but of an earlier time than its backup."""
+class Contradicted(Unusable):
+    """It is whole, but not what can have become of its backup."""
 
 
 class Newer(Unusable):
@@ -190,10 +187,14 @@ def prepare(path: Path, content: Content) -> Path:
     draft = path.with_name(path.name + ".new")
     draft.unlink(missing_ok=True)
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(image)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
+            os.posix_fallocate(descriptor, 0, len(image))
+            file.write(image)
+            os.fsync(descriptor)
+    except OSError:
+        draft.unlink()  # half of it, on a disk that may be full
+        raise
     return draft
 
 
@@ -201,8 +202,12 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     """Never makes the file. Raises sqlite3.Error."""
     address = f"{path.absolute().as_uri()}?mode={mode}"
     connection = sqlite3.connect(address, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except sqlite3.Error:
+        connection.close()
+        raise
     return connection
 
 
@@ -240,53 +245,3 @@ def _change(connection: sqlite3.Connection, query: str, values: Sequence[str], m
                 cursor.execute("ROLLBACK")
             raise
     return is_done
-
-
-def identity(path: Path) -> tuple[int, int]:
-    """Which file it is, whatever its name. Raises OSError."""
-    status = path.stat()
-    return status.st_dev, status.st_ino
-
-
-def sync(directory: Path) -> None:
-    """Make new names in it durable. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextmanager
-def lock(directory: Path) -> Iterator[None]:
-    """Be the only one that changes files in it, among processes and threads. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.005)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_full(error: BaseException) -> bool:
-    """Whether it was for want of room."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-
-
-def reason(error: BaseException) -> str:
-    """In words for whoever has to mend it."""
-    if is_full(error):
-        return "the disk is full"
-    if isinstance(error, BlockingIOError):
-        return "another process is changing it"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from legacyhost import record
+from legacyhost import disk, record
 from legacyhost.backup import FILE as BACKUP
+from legacyhost.backup import compare
 from legacyhost.errors import StateError
-from legacyhost.record import Content, Missing, Newer, Unusable
+from legacyhost.record import Content, Contradicted, Missing, Newer, Unusable
 from legacyhost.state import FILE, load
 
 
@@ -31,16 +32,16 @@ def restore(directory: Path) -> Restored:
     """
     path = directory / FILE
     try:
-        with record.lock(directory):
+        with disk.lock(directory):
             content = _backup_if_needed(directory)
             draft = record.prepare(path, content)
             aside = _move_aside(path)
             # Not before the old log has gone for good: SQLite would take it for a part of the new file.
-            record.sync(directory)
+            disk.sync(directory)
             draft.replace(path)
-            record.sync(directory)
+            disk.sync(directory)
     except (sqlite3.Error, OSError) as error:
-        raise StateError(f"{path} cannot be restored: {record.reason(error)}") from error
+        raise StateError(f"{path} cannot be restored: {disk.reason(error)}; nothing is lost") from error
     return Restored(content, aside)
 
 
@@ -48,9 +49,9 @@ def _backup_if_needed(directory: Path) -> Content:
     """The backup's content. Raises StateError if the record is in order, or the backup is not."""
     path, backup = directory / FILE, directory / BACKUP
     problem: Unusable | None = None
-    current = Content(())
+    content = Content(())
     try:
-        current = load(directory)
+        content = load(directory)
     except Missing as error:
         raise StateError(f"there is nothing to restore: {directory} has never had a record of volumes") from error
     except Newer as error:
@@ -58,16 +59,18 @@ def _backup_if_needed(directory: Path) -> Content:
     except Unusable as error:
         problem = error
     try:
-        content = record.read(backup)
+        found = record.read(backup)
+        if problem is None:
+            compare(content, found)
+    except Contradicted:
+        return found
     except Unusable as error:
         if problem is not None:
-            raise StateError(
-                f"the record of volumes {path} {problem}, and its backup {backup} {error}: nothing is changed"
-            ) from error
-        content = current
-    if problem is None and content.changes <= current.changes:
-        raise StateError(f"there is nothing to restore: the record of volumes {path} is in order ({current})")
-    return content
+            text = f"the record of volumes {path} {problem}, and its backup {backup} {error}; nothing has been changed"
+            raise StateError(text) from error
+    if problem is None:
+        raise StateError(f"there is nothing to restore: the record of volumes {path} is in order ({content})")
+    return found
 
 
 def _move_aside(path: Path) -> list[Path]:

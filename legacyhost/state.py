@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from legacyhost import record
+from legacyhost import disk, record
 from legacyhost.backup import FILE as BACKUP
 from legacyhost.backup import Backup, remedy
 from legacyhost.errors import NoSuchVolume, NotServing, StateError
 from legacyhost.record import Content, Gone, Missing, Row, Unusable
-from legacyhost.reserve import Reserve
 
 APPLICATION_ID = record.APPLICATION_ID
 FORMAT = record.FORMAT
@@ -69,12 +68,19 @@ class State:
         self._is_closed = threading.Event()
         self._is_renewing = False
         self._backup = Backup(directory)
-        self._reserve = Reserve(directory)
+        self._reserve = disk.Reserve(directory)
         try:
-            with record.lock(directory):
-                self._open(directory)
+            with disk.lock(directory):
+                try:
+                    self._open(directory)
+                except (Unusable, sqlite3.Error, OSError) as error:
+                    if not disk.is_full(error) or not self._reserve.give_up():
+                        raise
+                    self._open(directory)
         except Unusable as error:
-            what_to_do = f"; {_MOUNT_IT.format(directory)}" if _is_read_only(directory) else remedy(directory, error)
+            what_to_do = (
+                f"; {_MOUNT_IT.format(directory)}" if disk.is_read_only(directory) else remedy(directory, error)
+            )
             raise StateError(f"the record of volumes {self.path} {error}{what_to_do}") from error
         except (sqlite3.Error, OSError) as error:
             verb = "used" if os.path.lexists(self.path) else "made"
@@ -86,12 +92,13 @@ class State:
         except Missing:
             content = Content(())
             record.write(self.path, content)
+        self._backup.look(content)
         with ExitStack() as opened:
             self._writer = opened.enter_context(closing(record.connect(self.path)))
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._reader = opened.enter_context(closing(record.connect(self.path, "ro")))
             (directory / MARKER).touch(mode=0o600)
-            self._identity = record.identity(self.path)
+            self._identity = disk.identity(self.path)
             opened.callback(self._backup.close)
             if not self._backup.follow(content):
                 self._renew_later()
@@ -141,7 +148,7 @@ class State:
     def _is_ours(self) -> bool:
         """Whether the file is still the one that was opened: what is written to a deleted one is lost."""
         try:
-            return record.identity(self.path) == self._identity
+            return disk.identity(self.path) == self._identity
         except OSError:
             return False
 
@@ -162,7 +169,7 @@ class State:
             if not self._is_ours():
                 raise StateError(f"{failure}: {self.path} has been deleted or replaced; restart the plugin")
             try:
-                with record.lock(self.path.parent):
+                with disk.lock(self.path.parent):
                     moment = datetime.now(UTC)
                     is_done = record.change(self._writer, query, values, moment, make_room)
                     if is_done and not self._backup.apply(query, values, moment, make_room):
@@ -181,7 +188,7 @@ class State:
         try:
             return self._backup.renew(record.read(self.path))
         except Unusable as error:
-            self._backup.give_up(f"the record {self.path} {error}")
+            self._backup.tell(f"is not made anew: the record {self.path} {error}")
             return False
 
     def _renew_later(self) -> None:
@@ -190,7 +197,7 @@ class State:
 
     def _keep_renewing(self) -> None:
         while not self._is_closed.wait(RETRY):
-            with self._writing, suppress(OSError), record.lock(self.path.parent):
+            with self._writing, suppress(OSError), disk.lock(self.path.parent):
                 if not self._is_closed.is_set() and self._is_ours() and self._renew():
                     self._is_renewing = False
                     return
@@ -213,13 +220,6 @@ def _dump(value: Mapping[str, str]) -> str:
 
 
 def _why(error: sqlite3.Error | OSError, directory: Path) -> str:
-    if record.is_full(error):
+    if disk.is_full(error):
         return f"the disk is full; make room in {directory}"
-    return _MOUNT_IT.format(directory) if _is_read_only(directory) else record.reason(error)
-
-
-def _is_read_only(directory: Path) -> bool:
-    try:
-        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
-    except OSError:
-        return False
+    return _MOUNT_IT.format(directory) if disk.is_read_only(directory) else disk.reason(error)

@@ -1,0 +1,115 @@
+"""The disk under a directory: who may change something, what is durable, what is wrong, room for an emergency."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from legacyhost import log
+
+#: Seconds to wait for another process that changes the same directory.
+PATIENCE = 5.0
+RESERVE = "volumes.reserve"
+#: Bytes. Removing a volume writes a few pages of 4096 to the record's log, and as many to the backup's.
+SIZE = 256 * 1024
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Which file it is, whatever its name. Raises OSError."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def sync(directory: Path) -> None:
+    """Make new names in it durable. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock(directory: Path) -> Iterator[None]:
+    """Be the only one that changes files in it, among processes and threads. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.005)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether it, or what it was raised from, was for want of room."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if error.__cause__ is not None:
+        return is_full(error.__cause__)
+    return getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+
+
+def reason(error: BaseException) -> str:
+    """In words for whoever has to mend it."""
+    if is_full(error):
+        return "the disk is full"
+    if isinstance(error, BlockingIOError):
+        return "another process is changing it"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
+def is_read_only(directory: Path) -> bool:
+    """Whether nothing on it can be changed."""
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+class Reserve:
+    """A file without meaning, which can be deleted when something more important has to be written."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / RESERVE
+        self._is_kept = False
+        self._is_missed = False
+
+    def keep(self) -> None:
+        """Have it from now on, if there is room; that there is none is logged once."""
+        if self._is_kept:
+            return
+        try:
+            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, SIZE)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if not self._is_missed:
+                log.event(log.WARNING, f"no room can be kept free in {self._path.parent}: {error.strerror}")
+            self._is_missed = True
+            self.give_up()
+        else:
+            self._is_kept, self._is_missed = True, False
+
+    def give_up(self) -> bool:
+        """Delete it; whether that has made room."""
+        self._is_kept = False
+        with suppress(OSError):  # then there is no room, as before
+            self._path.unlink()
+            return True
+        return False
