@@ -23,6 +23,7 @@ ExecStart=/usr/sbin/sshd -D -e -f {directory}/sshd_config
 RuntimeDirectory=sshd
 RuntimeDirectoryPreserve=yes
 TimeoutStopSec=5
+{network}
 
 [Install]
 WantedBy=sysinit.target
@@ -32,7 +33,7 @@ WantedBy=sysinit.target
 CONFIG = """\
 {extra}
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {host}
 HostKey {directory}/host_key
 PidFile none
 UsePAM no
@@ -53,8 +54,6 @@ class SshServer:
     account's home directory, `host_key` the public key ("ssh-ed25519 AAAA…"), `fingerprint` its "SHA256:…".
     """
 
-    host = "127.0.0.1"
-
     def __init__(
         self,
         machine: Machine,
@@ -64,12 +63,16 @@ class SshServer:
         *,
         config: str = "",
         key_type: str = "ed25519",
+        host: str = "127.0.0.1",
+        network: str = "",
     ) -> None:
         """Make the account and the keys and start the sshd; `config` is put before the other settings.
 
-        Without a password the account takes its key only. Servers on other ports may share the account.
-        Raises AssertionError with the output of what failed.
+        Without a password the account takes its key only. Servers on other ports may share the account. `host` is the
+        address it listens on, `network` a line for its unit (see far.py). Raises AssertionError with the output of
+        what failed.
         """
+        self.host = host
         self.machine, self.port, self.user, self.password = machine, port, user, password
         self.unit = f"test-sshd-{port}.service"
         directory = f"/etc/test-sshd/{port}"
@@ -89,9 +92,11 @@ class SshServer:
         self.fingerprint = machine.run(["ssh-keygen", "-l", "-f", f"{directory}/host_key"]).stdout.split()[1]
         machine.write(self.known_hosts, self.known_hosts_line + "\n", 0o600)
         passwords = "no" if password is None else "yes"
-        settings = CONFIG.format(port=port, user=user, directory=directory, passwords=passwords, extra=config)
+        settings = CONFIG.format(
+            port=port, user=user, directory=directory, passwords=passwords, extra=config, host=host
+        )
         machine.write(f"{directory}/sshd_config", settings)
-        machine.write(f"/etc/systemd/system/{self.unit}", UNIT.format(port=port, directory=directory))
+        machine.write(f"/etc/systemd/system/{self.unit}", UNIT.format(port=port, directory=directory, network=network))
         machine.run("systemctl daemon-reload")
         machine.run(["systemctl", "enable", "--quiet", "--now", self.unit])
 
