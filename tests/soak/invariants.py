@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,12 @@ class Observation:
 class Problem:
     """Something that is not as it has to be; `patience`: seconds it may be so, while the machine is quiet.
 
-    `is_left`: something unneeded is still there.
+    `left` is the volume (or container) of which something unneeded is still there.
     """
 
     text: str
     patience: float = 0.0
-    is_left: bool = False
+    left: str | None = None
 
 
 def observe(world: World) -> Observation:
@@ -119,7 +119,7 @@ def check(model: Model, seen: Observation, before: Mapping[str, int]) -> list[Pr
     return [
         *map(Problem, found),
         *(Problem(text, RESTART) for text in _containers(model, seen)),
-        *(Problem(text, CONVERGENCE, is_left=True) for text in _left(model, seen)),
+        *(Problem(f"{name} {text}, and no container uses it", CONVERGENCE, name) for name, text in _left(model, seen)),
     ]
 
 
@@ -164,14 +164,15 @@ def _containers(model: Model, seen: Observation) -> list[str]:
     return found
 
 
-def _left(model: Model, seen: Observation) -> list[str]:
+def _left(model: Model, seen: Observation) -> Iterator[tuple[str, str]]:
     """Mounts, units, directories, holds and containers that nobody needs any more."""
     used = {container.volume.name for container in model.containers.values() if seen.containers.get(container.name)}
-    found = [f"{name} is mounted, and no container uses it" for name in sorted(seen.mounted - used)]
-    found += [f"{name} has a unit, and no container uses it" for name in sorted(seen.units - used)]
-    found += [f"{RUNTIME}/bare/{name} is there, and no container uses it" for name in sorted(seen.bare - used)]
+    yield from ((name, "is mounted") for name in sorted(seen.mounted - used))
+    yield from ((name, "has a unit") for name in sorted(seen.units - used))
+    yield from ((name, f"has a directory in {RUNTIME}/bare") for name in sorted(seen.bare - used))
     for name, shown in seen.volumes.items():
-        if name not in used and "got" in shown and shown["got"]["Status"].get("holders"):
-            found.append(f"{name} is held {shown['got']['Status']['holders']} times, and no container uses it")
-    found += [f"container {name} is there" for name in sorted(seen.containers.keys() - model.containers.keys())]
-    return found
+        if name not in used and "got" in shown and (holders := shown["got"]["Status"].get("holders")):
+            yield name, f"is held {holders} times"
+    yield from (
+        (name, "is a container nobody knows") for name in sorted(seen.containers.keys() - model.containers.keys())
+    )
