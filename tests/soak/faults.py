@@ -27,7 +27,7 @@ ANYTHING = r""
 #: What programs in a container, sshfs and the plugin say of a remote host that has hung up.
 NO_REMOTE = (
     r"Input/output error|I/O error|not connected|Connection (reset|refused)|refused the connection"
-    r"|connection .*(closed|lost|ended|broke)|No such file"
+    r"|connection .*(closed|lost|ended|broke)"
 )
 
 

@@ -171,7 +171,7 @@ def _left(model: Model, seen: Observation) -> Iterator[tuple[str, str]]:
     yield from ((name, "has a unit") for name in sorted(seen.units - used))
     yield from ((name, f"has a directory in {RUNTIME}/bare") for name in sorted(seen.bare - used))
     for name, shown in seen.volumes.items():
-        if name not in used and "got" in shown and (holders := shown["got"]["Status"].get("holders")):
+        if name not in used and "got" in shown and (holders := shown["got"]["Status"]["holders"]):
             yield name, f"is held {holders} times"
     yield from (
         (name, "is a container nobody knows") for name in sorted(seen.containers.keys() - model.containers.keys())

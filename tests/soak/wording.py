@@ -9,7 +9,7 @@ PYTHON = re.compile(r"Traceback|\b[A-Z][A-Za-z]*(?:Error|Exception)\b|Errno|<\S+
 #: What the plugin itself said, passed on by Docker (or by `legacyhost call`).
 OURS = re.compile(r"VolumeDriver\.[A-Z][a-z]+: (.*)|^legacyhost: (.*)", re.DOTALL | re.MULTILINE)
 #: How the lines begin that docker adds.
-AROUND = ("See '", "Run '", "Error: failed to start containers")
+AROUND = ("See '", "Run '", "Error: failed to start containers", 'time="')
 #: Characters. A sentence that is longer is none.
 LONG = 500
 
