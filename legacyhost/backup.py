@@ -62,10 +62,8 @@ class Backup:
         if not self._attempt(lambda: self._renew(content), "cannot be made"):
             self.tell(f"{self._trouble}; the record itself is in order, and this is tried again")
             return False
-        log.event(
-            log.INFO if self._is_told or not before else log.WARNING,
-            f"the backup {self.path} {before or 'is new'}: it has been made from the record",
-        )
+        level = log.INFO if self._is_told else log.WARNING if before else log.DEBUG
+        log.event(level, f"the backup {self.path} {before or 'is new'}: it has been made from the record")
         self._is_told = False
         return True
 

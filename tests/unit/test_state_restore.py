@@ -86,6 +86,14 @@ def _no_table(path: Path) -> None:
         connection.execute("DROP TABLE volumes")
 
 
+def _free_space(path: Path) -> None:
+    """What is read of it is right, and the next write would make it worse: the list of free places in a page."""
+    content = bytearray(path.read_bytes())
+    (page,) = [at for at in range(PAGE, len(content), PAGE) if b"v001" in content[at : at + PAGE]][:1]
+    content[page + 1 : page + 3] = (PAGE - 16).to_bytes(2, "big")
+    path.write_bytes(content)
+
+
 def _directory(path: Path) -> None:
     path.unlink()
     path.mkdir()
@@ -104,6 +112,7 @@ HARMS: dict[str, tuple[Callable[[Path], object], str]] = {
     "unknown version": (lambda path: _version(path, 0), "has format 0, made by an unknown legacyhost;"),
     "a volume without meaning": (_nonsense, "is damaged: it has a volume without meaning;"),
     "without its table": (_no_table, "is damaged: no such table: volumes;"),
+    "wrong about its free space": (_free_space, "is damaged: "),
     "a directory": (_directory, "cannot be read: it is not a file;"),
     "a link to nowhere": (_dangling, "cannot be read: No such file or directory;"),
 }
