@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,16 +21,14 @@ from legacyhost.ssh.target import HostKey, Secret, Target, default_identity_file
 from legacyhost.state import Volume, now
 
 ASKPASS = Path(__file__).with_name("askpass.sh")
+TRANSPORT = Path(__file__).with_name("transport.py")
 #: AES with hardware support first (twice as fast as the default), the secure rest as fall-backs.
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
-#: The pair of keep-alives lets TCP bridge an interruption of up to half a minute without an error.
 SSH_DEFAULTS = {
     "Ciphers": CIPHERS,
     "Compression": "no",
     "ConnectTimeout": "10",
     "ConnectionAttempts": "1",
-    "ServerAliveInterval": "15",
-    "ServerAliveCountMax": "2",
 }
 FUSE_DEFAULTS = {"allow_other": "true", "reconnect": "true", "auto_cache": "true"}
 PLACEHOLDER = "{volume}"
@@ -102,11 +101,11 @@ class SshfsDriver:
         options = self._effective(volume.options)
         target = self._target(options)
         configuration = folder / "ssh_config"
-        environment: dict[str, str] = {}
+        environment = _transport(options, target.user, folder)
         if target.password is not None:
             secret = folder / "secret"
             _write(secret, target.password.reveal() + "\n")
-            environment = {
+            environment |= {
                 "SSH_ASKPASS": str(ASKPASS),
                 "SSH_ASKPASS_REQUIRE": "force",
                 "LEGACYHOST_SECRET": str(secret),
@@ -171,7 +170,8 @@ class SshfsDriver:
         """The volume's own options over the configured defaults over those of the table."""
         declared = {option.name: option.default for option in table.OWN if option.default}
         later = {name: value for name, value in self._defaults.items() if name not in SETTLED}
-        return {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **later, **options}
+        chosen = {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **later, **options}
+        return {**_keep_alive(int(chosen["fail_after"])), **chosen}
 
     def _target(self, options: Mapping[str, str]) -> Target:
         user, host, path = table.split_sshcmd(options["sshcmd"])
@@ -201,11 +201,28 @@ class SshfsDriver:
 
 def _fuse_options(options: Mapping[str, str]) -> list[str]:
     """What goes behind sshfs's -o. No value can have a comma in it: the table sees to that."""
-    chosen = [f"fsname={SOURCE}", *(name for name in table.FUSE_FLAGS if options.get(name) == "true")]
+    chosen = [f"fsname={SOURCE}", f"ssh_command={sys.executable} -I -S {TRANSPORT}"]
+    chosen += [*(name for name in table.FUSE_FLAGS if options.get(name) == "true")]
     chosen += [f"{name}={options[name]}" for name in (*table.FUSE_VALUES, "uid", "gid", "umask") if name in options]
     if "true" in (options.get("read_only"), options.get("ro")):
         chosen.append("ro")
     return chosen
+
+
+def _transport(options: Mapping[str, str], user: str, folder: Path) -> dict[str, str]:
+    """What transport.py is told, in its environment: sshfs cuts ``ssh_command=`` at spaces and knows no quotes."""
+    return {
+        # One record for each mount, so that one that is ending writes into no other's.
+        "LEGACYHOST_RECORD": str(folder / SOURCE),
+        "LEGACYHOST_FAIL_AFTER": options["fail_after"],
+        # Root's changes of owner are real ones.
+        "LEGACYHOST_CHOWN": "strict" if user == "root" else options["chown"],
+    }
+
+
+def _keep_alive(fail_after: int) -> dict[str, str]:
+    """ssh gives up at the end of the interval that follows the last of the unanswered ones."""
+    return {"ServerAliveInterval": str(max(1, fail_after // 3)), "ServerAliveCountMax": "2"}
 
 
 def _ssh_config(

@@ -73,6 +73,13 @@ OWN = (
     Option("gid", number(0, 4294967294), "group shown for every file"),
     Option("umask", octal, "modes shown for files: the bits to take away"),
     Option("timeout", number(1, 100), "seconds a Create or Mount may take", "30"),
+    Option("fail_after", number(1, 3600), "seconds an operation waits for a silent host before it fails", "30"),
+    Option(
+        "chown",
+        one_of("ignore", "strict"),
+        "what a change of owner does where the account is not root: nothing, or the server's error",
+        "ignore",
+    ),
 )
 
 #: sshfs's own and FUSE's, handed on with -o. A value of flag() is given by name or left out.
@@ -122,7 +129,7 @@ SSH_VALUES = {
     "PubkeyAcceptedAlgorithms": (_algorithms, "see ssh_config(5)"),
     "RekeyLimit": (_one_or_two, "see ssh_config(5)"),
     "ServerAliveCountMax": (number(1, 100), "unanswered keep-alives before the connection is given up (2)"),
-    "ServerAliveInterval": (number(1, 3600), "seconds between keep-alives (15)"),
+    "ServerAliveInterval": (number(1, 3600), "seconds between keep-alives (a third of fail_after)"),
     "StrictHostKeyChecking": (_host_key_checking, "always yes"),
     "TCPKeepAlive": (one_of("yes", "no"), "TCP's own keep-alive (yes)"),
 }

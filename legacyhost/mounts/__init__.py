@@ -22,7 +22,7 @@ class MountCommand:
     """A program that stays in the foreground, mounts, and unmounts on SIGTERM.
 
     Its arguments have to make SOURCE, wherever that stands in them, the mount's source: by it a mount is told from
-    the one before and the one after on the same mountpoint.
+    the one before and the one after on the same mountpoint. It may stand in the environment too.
     """
 
     argv: Sequence[str]
@@ -32,6 +32,10 @@ class MountCommand:
     def words(self, source: str) -> list[str]:
         """The command line for a mount with that source."""
         return [word.replace(SOURCE, source) for word in self.argv]
+
+    def variables(self, source: str) -> dict[str, str]:
+        """The environment for a mount with that source."""
+        return {name: value.replace(SOURCE, source) for name, value in self.environment.items()}
 
 
 class MountFailed(Exception):

@@ -41,7 +41,7 @@ class ProcessMounter:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = self._source(volume) + secrets.token_hex(4)
         try:
-            process = self._start(volume, command.words(source), command.environment)
+            process = self._start(volume, command.words(source), command.variables(source))
         except OSError as error:
             raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
         (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")

@@ -152,7 +152,7 @@ class UnitMounter:
             "--collect",
             f"--unit={source}{SUFFIX}",
             *(f"--property={entry}" for entry in properties),
-            *(f"--setenv={key}={value}" for key, value in command.environment.items()),
+            *(f"--setenv={key}={value}" for key, value in command.variables(source).items()),
             "--",
             *(word.replace("$", "$$") for word in command.words(source)),
         ]

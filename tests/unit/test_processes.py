@@ -109,6 +109,20 @@ def test_the_program_is_detached_and_gets_only_its_own_environment(
 
 
 @in_own_namespace
+def test_the_program_is_told_the_source_of_its_mount(tmp_path: Path) -> None:
+    """In its arguments and in its environment, wherever there is room left for it; each mount has its own."""
+    with place(tmp_path) as here:
+        seen = []
+        for _ in range(2):
+            here.mount(f'echo "$RECORD" >"{tmp_path}/record"; {GOOD}', RECORD=f"/run/{SOURCE}.txt")
+            (source,) = (m.source for m in mountinfo.read() if m.mountpoint == str(here.mountpoint))
+            assert (tmp_path / "record").read_text() == f"/run/{source}.txt\n"
+            seen.append(source)
+            here.unmount()
+        assert len(set(seen)) == 2
+
+
+@in_own_namespace
 def test_another_service_can_unmount_what_the_one_before_mounted(tmp_path: Path) -> None:
     """All that is known of the program is in the runtime directory."""
     with place(tmp_path) as here:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from namespace import in_own_namespace
 
+from legacyhost.drivers import transport
 from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.mounts import SOURCE, MountCommand
 from legacyhost.state import Volume
@@ -22,6 +24,8 @@ REPOSITORY = Path(__file__).parents[2]
 KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIFQgkK8sPvY0QmXN2Ltq2vOt1M8Q2n0Uqn4Wf3bW7h6c"
 FACTS = {"host_key_kind": "ssh-ed25519", "host_key_blob": KEY, "host_key": "SHA256:x", "free": "1.0 of 2.0 GiB"}
 SSHCMD = "anna@nas.example.org:/srv/data"
+#: What sshfs runs in place of ssh.
+TRANSPORT = f"ssh_command={sys.executable} -I -S {transport.__file__}"
 
 
 @pytest.fixture
@@ -74,11 +78,10 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
         "-F",
         str(folder / "ssh_config"),
         "-o",
-        f"fsname={SOURCE},allow_other,reconnect,auto_cache",
+        f"fsname={SOURCE},{TRANSPORT},allow_other,reconnect,auto_cache",
         "anna@nas:/sp ace/$HOME/%d,é",
         str(MOUNTPOINT),
     ]
-    assert given.environment == {}
     assert given.description == "Volume data (anna@nas)"
 
 
@@ -87,7 +90,8 @@ def test_nothing_a_user_can_give_is_taken_for_the_source(driver: SshfsDriver, fo
     given = command(driver, folder, sshcmd="anna@nas:/srv/@SOURCE@/{source}/%s")
     words = given.words("the-source")
     assert words[-2:] == ["anna@nas:/srv/@SOURCE@/{source}/%s", str(MOUNTPOINT)]
-    assert [word for word in words if "the-source" in word] == ["fsname=the-source,allow_other,reconnect,auto_cache"]
+    options = f"fsname=the-source,{TRANSPORT},allow_other,reconnect,auto_cache"
+    assert [word for word in words if "the-source" in word] == [options]
 
 
 def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> None:
@@ -97,6 +101,7 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
     )
     expected = {
         f"fsname={SOURCE}",
+        TRANSPORT,
         "ro",
         "uid=1000",
         "gid=100",
@@ -133,7 +138,7 @@ def test_ssh_is_safe_whatever_the_options(driver: SshfsDriver, folder: Path) -> 
         "batchmode": "yes",
         "verifyhostkeydns": "false",
         "canonicalizehostname": "false",
-        "serveraliveinterval": "15",
+        "serveraliveinterval": "10",
         "serveralivecountmax": "2",
         "connecttimeout": "10",
         "compression": "no",
@@ -192,7 +197,7 @@ def test_a_password_is_in_one_file_only(driver: SshfsDriver, folder: Path) -> No
 def test_ssh_gets_the_password_from_askpass(driver: SshfsDriver, folder: Path) -> None:
     """The program named in the environment prints exactly the password; ssh is set to ask it, once."""
     given = command(driver, folder, password=SECRET)
-    environment = {"PATH": os.environ["PATH"], **given.environment}
+    environment = {"PATH": os.environ["PATH"], **given.variables("a:mount:1")}
     asked = subprocess.run([given.environment["SSH_ASKPASS"], "anna's password:"], env=environment, capture_output=True)
     assert asked.stdout.decode() == f"{SECRET}\n"
     assert given.environment["SSH_ASKPASS_REQUIRE"] == "force"

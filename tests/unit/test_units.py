@@ -21,7 +21,7 @@ LONG = "v" * 255
 COMMAND = MountCommand(
     ["sshfs", "-f", f"-ofsname={SOURCE}", "anna@nas:/sp ace/$HOME/%d", "{mountpoint}"],
     "Volume data (anna@nas)",
-    {"SSH_ASKPASS": "/a b"},
+    {"SSH_ASKPASS": "/a b", "RECORD": f"/run/{SOURCE}.txt"},
 )
 #: Without --wait: "starts" the mount of the last argument. With --wait: runs what comes behind the options.
 SYSTEMD_RUN = """
@@ -128,6 +128,7 @@ def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
     assert "--setenv=SSH_ASKPASS=/a b" in call
     words = call[call.index("--") + 1 :]
     source = unit.removesuffix(".service")
+    assert f"--setenv=RECORD=/run/{source}.txt" in call
     assert words == ["sshfs", "-f", f"-ofsname={source}", "anna@nas:/sp ace/$$HOME/%d", str(systemd.mountpoint)]
     properties = [word.removeprefix("--property=").partition("=")[::2] for word in call if word.startswith("--prop")]
     found = dict(properties)

@@ -1,0 +1,346 @@
+"""The SSH connection below an sshfs mount: made again when it is lost, watched, and, if wanted, without chown.
+
+sshfs runs this in place of ssh (``ssh_command=``), each time it needs a connection. The first attempt of a mount is
+ssh's own. Later ones are repeated for as long as an operation may wait (``fail_after``), because sshfs itself fails
+everybody who waits at the first refusal; once the host has been away for longer, everybody gets a prompt error.
+
+What ssh receives goes to sshfs directly; only what sshfs sends passes through here, and not even that with
+``chown=strict``. Runs as a script of its own (``python3 -I -S``), so it knows nothing but the standard library, and
+as little of that as can be: it is started while a container waits. The service reads what it records.
+"""
+
+from __future__ import annotations
+
+import os  # not pathlib and signal, which take as long to load as all the rest
+import select
+import struct
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+#: Seconds one attempt at a new connection may take, unless the first one has shown that the host needs more.
+ATTEMPT = 3.0
+#: An attempt may take so many times as long as the first connection took.
+SLOWER = 3.0
+#: Seconds between two attempts that were refused at once.
+PAUSE = 0.25
+#: Seconds for which a failure counts for everybody who has been waiting meanwhile.
+FRESH = 1.0
+#: Seconds that ssh gets to end when sshfs has.
+PATIENCE = 2.0
+FOREVER = 3600.0
+#: sshfs's end, as standard input and output.
+SOCKET = 0
+#: signal(7).
+SIGKILL = 9
+#: Bytes.
+CHUNK = 1 << 18
+KEPT = 4096
+LONGEST_ERROR = 200
+#: draft-ietf-secsh-filexfer-02, sections 3 and 5: the requests that set attributes, and the flag of the owner.
+SETSTAT, FSETSTAT, UIDGID = 9, 10, 2
+_HEADER = struct.Struct(">IB")
+_NUMBER = struct.Struct(">I")
+
+
+class Record:
+    """What is known of a mount's connections; a file of ``key=value`` lines in /run, replaced whole.
+
+    Times are seconds: ``*_at`` since the epoch, for people; ``lost`` and ``tried`` on the monotonic clock.
+    """
+
+    def __init__(self) -> None:
+        #: How often a connection was made, and when the last time; how long the first one took.
+        self.connections = 0
+        self.connected_at = 0.0
+        self.took = 0.0
+        #: Since when there is none; 0 while there is one.
+        self.lost = 0.0
+        self.lost_at = 0.0
+        #: When an attempt last failed; 0 while there is a connection.
+        self.tried = 0.0
+        #: What ssh said last when it failed, and when.
+        self.error = ""
+        self.error_at = 0.0
+
+    @classmethod
+    def read(cls, path: str) -> Record:
+        """What is recorded; a new record where there is none. Raises OSError, ValueError."""
+        record = cls()
+        try:
+            with open(path, encoding="utf-8") as file:
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return record
+        for line in lines:
+            key, _, value = line.partition("=")
+            if key not in record.__dict__:
+                raise ValueError(f"{path} has a line that is none of ours")
+            setattr(record, key, type(record.__dict__[key])(value))
+        return record
+
+    def write(self, path: str) -> None:
+        """Raises OSError."""
+        draft = f"{path}.{os.getpid()}"  # with max_conns= another process may be writing the same record
+        with open(draft, "w", encoding="utf-8") as file:
+            file.write("".join(f"{key}={value}\n" for key, value in self.__dict__.items()))
+        os.replace(draft, path)
+
+
+class Frames:
+    """The requests of one client, cut into frames, every change of an owner made a change of nothing.
+
+    The server answers it with "done", as it does where the account may do that.
+    """
+
+    def __init__(self) -> None:
+        self._skip = 0  # bytes of a frame that goes on
+        self._rest = b""  # a frame of which too little has come
+
+    def pass_on(self, data: bytes) -> bytes:
+        """What is to be sent for what was read, now; the rest is kept until more of it comes."""
+        if self._skip >= len(data):
+            self._skip -= len(data)
+            return data
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        position, done, parts = self._skip, 0, []
+        self._skip = 0
+        while position + _HEADER.size <= len(data):
+            length, kind = _HEADER.unpack_from(data, position)
+            end = position + _NUMBER.size + length
+            if kind in (SETSTAT, FSETSTAT):
+                if end > len(data):
+                    break
+                parts += [data[done:position], _without_owner(data[position:end])]
+                done = end
+            position = end
+        if position > len(data):
+            self._skip = position - len(data)
+        elif position < len(data):
+            self._rest = data[position:]
+            data = data[:position]
+        return b"".join([*parts, data[done:]]) if parts else data
+
+
+def _without_owner(frame: bytes) -> bytes:
+    """uint32 length, byte type, uint32 id, string path or handle, then attributes: uint32 flags, uint32 uid and gid."""
+    (named,) = _NUMBER.unpack_from(frame, 9)
+    attributes = 13 + named
+    if frame[attributes:-8] != _NUMBER.pack(UIDGID):
+        return frame
+    body = frame[4:attributes] + _NUMBER.pack(0)
+    return _NUMBER.pack(len(body)) + body
+
+
+class Ssh:
+    """One ssh process; what it receives goes straight into sshfs's socket, ``requests`` leads to its input."""
+
+    def __init__(self, arguments: Sequence[str], *, through: bool) -> None:
+        """``through``: its input comes from here; otherwise it too is sshfs's socket."""
+        self.is_connected = False
+        self._token = f"connected {os.urandom(16).hex()}"
+        self._said = b""
+        self.errors, theirs = os.pipe()
+        self.requests = -1
+        actions = [(os.POSIX_SPAWN_DUP2, theirs, 2)]
+        if through:
+            source, self.requests = os.pipe()
+            actions.append((os.POSIX_SPAWN_DUP2, source, 0))
+        # Run when it has logged in, by the shell in $SHELL or else in the passwd file, which may be anything.
+        tell = ["-oPermitLocalCommand=yes", f"-oLocalCommand=echo {self._token} >&2"]
+        environment = {**os.environ, "SHELL": "/bin/sh"}
+        self.pid = os.posix_spawnp("ssh", ["ssh", *tell, *arguments], environment, file_actions=actions)
+        os.close(theirs)
+        if through:
+            os.close(source)
+        self.ended = os.pidfd_open(self.pid)
+
+    def wait_until_connected(self, seconds: float) -> bool:
+        """Whether it has logged in; False when it has ended, the time is over or sshfs has gone."""
+        deadline = time.monotonic() + seconds
+        watched = select.poll()
+        watched.register(SOCKET, 0)  # only its end
+        watched.register(self.ended, select.POLLIN)
+        watched.register(self.errors, select.POLLIN)
+        while (left := deadline - time.monotonic()) > 0:
+            happened = dict(watched.poll(left * 1000))
+            if happened.get(self.errors, 0) & select.POLLIN:
+                self.listen()
+                if self.is_connected:
+                    return True
+            elif happened:
+                return False
+        return False
+
+    def listen(self) -> bool:
+        """Keep the end of what it says; False when it cannot say any more."""
+        data = os.read(self.errors, KEPT)
+        self._said = (self._said + data)[-2 * KEPT :]  # the token may have come in two parts
+        _, token, rest = self._said.partition(f"{self._token}\n".encode())
+        if token:
+            self.is_connected, self._said = True, rest
+        return bool(data)
+
+    def finish(self, patience: float) -> str:
+        """End it, at the latest after ``patience`` seconds, and return the last line it said."""
+        if self.requests >= 0:
+            os.close(self.requests)
+        if not select.select([self.ended], [], [], patience)[0]:
+            os.kill(self.pid, SIGKILL)
+        os.waitpid(self.pid, 0)
+        while select.select([self.errors], [], [], 0)[0]:  # else something it started lives on, and says nothing
+            if not self.listen():
+                break
+        os.close(self.errors)
+        os.close(self.ended)
+        lines = [line.strip() for line in self._said.decode("utf-8", "replace").split("\n") if line.strip()]
+        return "".join(c if c.isprintable() else " " for c in lines[-1])[:LONGEST_ERROR] if lines else ""
+
+
+class Transport:
+    """What is done in ssh's place for one connection of one mount."""
+
+    def __init__(self, path: str, fail_after: float, arguments: Sequence[str], *, ignore_chown: bool) -> None:
+        self._path = path
+        self._fail_after = fail_after
+        self._arguments = arguments
+        self._ignore_chown = ignore_chown
+        self._record = Record.read(path)
+
+    def run(self) -> int:
+        """Carry one connection from its beginning to its end; the exit status."""
+        ssh = self._connect()
+        if ssh is None:
+            return 255
+        is_wanted = self._carry(ssh)
+        said = ssh.finish(0.0 if is_wanted else PATIENCE)
+        if is_wanted:
+            self._lost(said)
+        return 0
+
+    def _connect(self) -> Ssh | None:
+        """A connection; None when there was none in the time there is, or sshfs is not there any more."""
+        record = self._record
+        started = time.monotonic()
+        if record.tried and started - record.tried < FRESH and started > record.lost + self._fail_after:
+            return None
+        while True:
+            attempt = time.monotonic()
+            ssh = Ssh(self._arguments, through=self._ignore_chown)
+            if ssh.wait_until_connected(max(ATTEMPT, SLOWER * record.took) if record.connections else FOREVER):
+                self._connected(time.monotonic() - attempt)
+                return ssh
+            said = ssh.finish(0.0)
+            if _is_gone():
+                return None
+            self._failed(said)
+            # One that got in at the last moment may have taken what sshfs has sent, which no other would get then.
+            if ssh.is_connected or not record.connections or time.monotonic() > record.lost + self._fail_after:
+                return None
+            time.sleep(PAUSE)
+
+    def _carry(self, ssh: Ssh) -> bool:
+        """Pass on what sshfs sends; whether the end was ssh's, not sshfs's."""
+        frames = Frames()
+        watched = select.poll()
+        watched.register(SOCKET, select.POLLIN if self._ignore_chown else 0)
+        watched.register(ssh.ended, select.POLLIN)
+        watched.register(ssh.errors, select.POLLIN)
+        while True:
+            happened = dict(watched.poll())
+            if SOCKET in happened:
+                data = _read(SOCKET) if self._ignore_chown else b""
+                if not data:
+                    return False
+                try:
+                    _write(ssh.requests, frames.pass_on(data))
+                except BrokenPipeError:
+                    return True
+            elif ssh.ended in happened:
+                return True
+            elif happened[ssh.errors] & select.POLLIN:
+                ssh.listen()
+            else:
+                watched.unregister(ssh.errors)
+
+    def _connected(self, took: float) -> None:
+        record = self._record
+        was_lost = record.lost > 0
+        record.took = record.took or took
+        record.connections += 1
+        record.connected_at = time.time()
+        record.lost = record.lost_at = record.tried = 0.0
+        self._keep()
+        if was_lost:
+            _log("the connection is there again")
+
+    def _failed(self, said: str) -> None:
+        record = self._record
+        record.tried = time.monotonic()
+        record.lost = record.lost or record.tried
+        record.lost_at = record.lost_at or time.time()
+        self._error(said or "the host did not answer in time")
+
+    def _lost(self, said: str) -> None:
+        # With max_conns= others have been made meanwhile.
+        record = self._record = Record.read(self._path)
+        # ssh gives up a silent host itself: the time an operation may wait is over then.
+        silence = self._fail_after if said.startswith("Timeout, server") else 0.0
+        record.lost = time.monotonic() - silence
+        record.lost_at = time.time() - silence
+        self._error(said or "the connection was closed")
+
+    def _error(self, said: str) -> None:
+        if said != self._record.error or not self._record.connections:
+            _log(said)
+        self._record.error = said
+        self._record.error_at = time.time()
+        self._keep()
+
+    def _keep(self) -> None:
+        """A connection does not end because /run is full, or the volume's folder there is gone."""
+        try:
+            self._record.write(self._path)
+        except OSError as error:
+            _log(f"{self._path} cannot be written: {error.strerror}")
+
+
+def _is_gone() -> bool:
+    """Whether sshfs has closed its end."""
+    watched = select.poll()
+    watched.register(SOCKET, 0)
+    return bool(watched.poll(0))
+
+
+def _read(descriptor: int) -> bytes:
+    """Empty when sshfs has gone, also when it has left answers unread."""
+    try:
+        return os.read(descriptor, CHUNK)
+    except ConnectionResetError:
+        return b""
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _log(text: str) -> None:
+    """A line in the journal of the mount's unit."""
+    os.write(2, f"{text}\n".encode())
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """``arguments`` are ssh's; the rest comes in variables, because sshfs cannot quote."""
+    return Transport(
+        environment["LEGACYHOST_RECORD"],
+        float(environment["LEGACYHOST_FAIL_AFTER"]),
+        arguments,
+        ignore_chown=environment["LEGACYHOST_CHOWN"] == "ignore",
+    ).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,111 @@
+"""The record of a mount's connections: what is written is read, whole, or it is said that it cannot be."""
+
+from __future__ import annotations
+
+import ast
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import WAIT
+
+from legacyhost.drivers import transport
+from legacyhost.drivers.transport import Record
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    """Every field with its value and its type, whatever stands in an error."""
+    record = Record()
+    record.connections = 3
+    record.connected_at, record.lost_at, record.error_at = 1.7e9 + 0.1, 1.7e9 + 1 / 3, 1e-9
+    record.took, record.lost, record.tried = 0.07, 12345.678901234567, 0.0
+    record.error = "nas: a=b = é☃ \ufffd, 'quoted' \\ "
+    record.write(str(tmp_path / "record"))
+    found = Record.read(str(tmp_path / "record"))
+    assert vars(found) == vars(record)
+    assert {name: type(value) for name, value in vars(found).items()} == {
+        name: type(value) for name, value in vars(Record()).items()
+    }
+
+
+def test_where_nothing_is_written_a_record_begins(tmp_path: Path) -> None:
+    """Nobody has connected yet; reading makes no file."""
+    assert vars(Record.read(str(tmp_path / "record"))) == vars(Record())
+    assert Record().connections == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["colour=red\n", "__class__=x\n", "read=1\n", "nonsense\n", "\n", "lost\n"])
+def test_a_line_that_is_none_of_ours_is_an_error(tmp_path: Path, content: str) -> None:
+    """Not a record with something missing, and no way to set what is no field."""
+    (tmp_path / "record").write_text(f"connections=1\n{content}")
+    with pytest.raises(ValueError, match=r"none of ours|could not convert"):
+        Record.read(str(tmp_path / "record"))
+
+
+@pytest.mark.parametrize("content", [b"connections=many\n", b"took=\n", b"error=\xff\n"])
+def test_a_value_without_meaning_is_an_error(tmp_path: Path, content: bytes) -> None:
+    """A ValueError, whichever it is."""
+    (tmp_path / "record").write_bytes(content)
+    with pytest.raises(ValueError, match=r"invalid literal|could not convert|can't decode"):
+        Record.read(str(tmp_path / "record"))
+
+
+def test_what_cannot_be_read_or_written_is_an_error(tmp_path: Path) -> None:
+    """An OSError; what stood there before stands there still."""
+    (tmp_path / "record").mkdir()
+    with pytest.raises(IsADirectoryError):
+        Record.read(str(tmp_path / "record"))
+    with pytest.raises(IsADirectoryError):
+        Record().write(str(tmp_path / "record"))
+    with pytest.raises(FileNotFoundError):
+        Record().write(str(tmp_path / "missing" / "record"))
+    assert (tmp_path / "record").is_dir()
+
+
+def test_a_record_is_replaced_whole_by_several_processes_at_once(tmp_path: Path) -> None:
+    """Whoever reads meanwhile gets one that was written, never a part or a mixture; no draft is left."""
+    path = str(tmp_path / "record")
+
+    def write(number: int) -> None:
+        record = Record()
+        record.connections, record.error = number, f"{number}" * 5000
+        for _ in range(300):
+            record.write(path)
+
+    fork = multiprocessing.get_context("fork")
+    writers = [fork.Process(target=write, args=(number,)) for number in (1, 2, 3)]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        record = Record.read(path)
+        if record.connections:
+            assert record.error == f"{record.connections}" * 5000
+            seen.add(record.connections)
+    for writer in writers:
+        writer.join(WAIT)
+        assert writer.exitcode == 0
+    assert seen
+    assert [found.name for found in tmp_path.iterdir()] == ["record"]
+
+
+def test_it_starts_with_little() -> None:
+    """It is started while a container waits, without site-packages: a few small modules of the standard library."""
+    tree = ast.parse(Path(transport.__file__).read_text("utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported == {"__future__", "os", "select", "struct", "sys", "time", "collections.abc"}
+    folder = str(Path(transport.__file__).parent)
+    program = f"import sys; before = set(sys.modules); sys.path.append({folder!r}); import transport; "
+    ran = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"{program} print(*set(sys.modules) - before)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    heavy = {"pathlib", "signal", "subprocess", "typing", "re", "enum", "dataclasses", "logging", "socket"}
+    assert "transport" in ran.stdout.split()
+    assert not heavy & set(ran.stdout.split())
