@@ -83,21 +83,25 @@ def test_a_bare_directory_cannot_be_deleted_under_its_mount(installed: Installed
 
 @contextmanager
 def covered(installed: Installed, name: str) -> Iterator[None]:
-    """A tmpfs on top of the mountpoint, taken away by hand at the end; nothing has been written to it."""
+    """A tmpfs on top of the mountpoint, taken away by hand at the end; no container was started on it."""
     machine = installed.machine
     machine.run(["mkdir", "-p", f"{RUN}/bare/{name}"])
     machine.run(["mount", "-t", "tmpfs", "by-hand", f"{MOUNTS}/{name}"])
     try:
         yield
         assert machine.run(["findmnt", "-n", "-o", "SOURCE", f"{MOUNTS}/{name}"]).stdout.split()[-1] == "by-hand"
-        assert machine.run(["ls", "-A", f"{MOUNTS}/{name}"]).stdout == ""
+        assert machine.run(["test", "-e", f"{MOUNTS}/{name}/lost"], check=False).returncode == 1
     finally:
         machine.run(f"grep -q '^by-hand {MOUNTS}/{name} ' /proc/mounts && umount {MOUNTS}/{name}", check=False)
 
 
 @pytest.mark.parametrize("is_running", [False, True], ids=["unused", "running"])
 def test_mounted_over_by_hand(installed: Installed, is_running: bool) -> None:
-    """The next start fails and names the foreign mount; nothing is written to it; without it all works again."""
+    """The next start fails and names the foreign mount; without it all works again.
+
+    A container that runs already gets the foreign mount too, from Docker, which mounts volumes as slaves of the
+    host's mount; it is back on the remote as soon as that is gone.
+    """
     machine = installed.machine
     name = installed.name()
     installed.create(name)
@@ -111,13 +115,13 @@ def test_mounted_over_by_hand(installed: Installed, is_running: bool) -> None:
             assert f"{MOUNTS}/{name}" in failed.stderr, failed.stderr
             assert "tmpfs" in failed.stderr or "by-hand" in failed.stderr, failed.stderr
             assert installed.inspect(name)["Status"]["state"] != "mounted"
-            if first is not None:
-                assert_writing(installed, first, f"{name}/log")
             machine.wait_for(lambda: is_noticed(installed, mark, name), 20, 1)
         installed.sh(name, "echo x >/data/file")
         assert installed.on_remote(f"{name}/file") == "x\n"
         if first is not None:
-            assert_writing(installed, first, f"{name}/log")
+            before = len(installed.on_remote(f"{name}/log"))
+            machine.wait_for(lambda: len(installed.on_remote(f"{name}/log")) > before, 20)
+            assert machine.docker("inspect", "-f", "{{.State.Running}}", first).stdout.strip() == "true"
     wait_until_clean(installed, [name], CONVERGED)
     forget(installed, name)
 
