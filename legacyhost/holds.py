@@ -22,6 +22,10 @@ class Holds:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
+    def names(self) -> list[str]:
+        """The volumes that somebody holds."""
+        return [path.parent.name for path in self._directory.glob(f"*/{FILE}")]
+
     def of(self, name: str) -> dict[str, int]:
         """Mount ID to count, both as recorded; empty when nobody holds the volume."""
         path = self._directory / name / FILE

@@ -7,11 +7,14 @@ import threading
 from legacyhost import config as configuration
 from legacyhost import log
 from legacyhost.config import Config, Paths, VolumeConfig
+from legacyhost.convergence import Convergence
 from legacyhost.drivers import Driver
 from legacyhost.drivers.sshfs import PLACEHOLDER, SshfsDriver
 from legacyhost.drivers.sshfs_options import TABLE
 from legacyhost.errors import ConfigError, InvalidRequest, PluginError, StateError
+from legacyhost.history import History
 from legacyhost.holds import Holds
+from legacyhost.mounting import Mounting
 from legacyhost.mounts import Mounter
 from legacyhost.mounts.mountpoints import HostMountpoints
 from legacyhost.mounts.processes import ProcessMounter
@@ -19,6 +22,7 @@ from legacyhost.mounts.units import UnitMounter, is_systemd_running
 from legacyhost.rpc import Plugin
 from legacyhost.state import State
 from legacyhost.surfaces import volume as volume_surface
+from legacyhost.turns import Turns
 from legacyhost.volumes import Volumes
 from legacyhost.web import Callee, NotServingPlugin
 
@@ -35,20 +39,22 @@ class Host:
         self._paths = paths
         self._pause = retry
         self._is_mended = threading.Event()
-        self._changing = threading.Lock()
+        self._changing, self._losing = threading.Lock(), threading.Lock()
         self._volumes: Volumes | None = None
+        #: What answers when all is well.
+        self._plugin: Callee | None = None
         self.current: Callee = NotServingPlugin(name, "it is starting")
         self.status = "starting"
 
     def start(self) -> None:
         """Build the plugin; if that fails, say why and go on trying."""
         if not self._try():
-            threading.Thread(target=self._retry, name="retry", daemon=True).start()
+            self._go_on_trying()
 
     def reload(self) -> None:
         """Take over a changed configuration, or keep the old one and say why; where nothing is served, try again."""
         with self._changing:
-            if self._volumes is None:
+            if self._volumes is None or self.current is not self._plugin:
                 self._is_mended.set()
             else:
                 self._reconfigure(self._volumes)
@@ -71,21 +77,39 @@ class Host:
     def _try(self) -> bool:
         try:
             config = self._configuration()
-            volumes = build_volumes(self._name, config.volume, self._paths)
+            if self._volumes is None:
+                self._volumes = build_volumes(self._name, config.volume, self._paths)
+            else:
+                self._volumes.reconfigure(build_driver(config.volume, self._paths), config.volume.scope)
+                self._volumes.reopen(build_state(self._name, self._paths))
         except (PluginError, OSError) as error:
             reason = error.message if isinstance(error, PluginError) else f"{error.filename}: {error.strerror}"
-            if self.status != f"not serving: {reason}":
-                log.event(log.ERROR, f"plugin {self._name} is not serving: {reason}")
-            self.status = f"not serving: {reason}"
-            self.current = NotServingPlugin(self._name, reason)
+            self._not_serving(reason)
             return False
+        self._volumes.on_lost(self._lost)
         log.set_level(config.log_level)
-        self._volumes = volumes
-        self.current = Plugin(self._name, [(volume_surface.SURFACE, volumes)])
+        self._plugin = self.current = Plugin(self._name, [(volume_surface.SURFACE, self._volumes)])
         self.status = _serving(config)
         log.event(log.INFO, f"plugin {self._name} is serving")
-        threading.Thread(target=volumes.converge, name="converge", daemon=True).start()
         return True
+
+    def _not_serving(self, reason: str) -> None:
+        if self.status != f"not serving: {reason}":
+            log.event(log.ERROR, f"plugin {self._name} is not serving: {reason}")
+        self.status = f"not serving: {reason}"
+        self.current = NotServingPlugin(self._name, reason)
+
+    def _lost(self, reason: str) -> None:
+        """The record cannot be trusted any more; said from within a call, which gets no answer."""
+        with self._losing:
+            if self.current is not self._plugin:
+                return
+            self._not_serving(reason)
+        self._is_mended.set()  # the first attempt, at once, finds out what can be done
+        self._go_on_trying()
+
+    def _go_on_trying(self) -> None:
+        threading.Thread(target=self._retry, name="retry", daemon=True).start()
 
     def _retry(self) -> None:
         is_open = False
@@ -114,24 +138,33 @@ def build_driver(section: VolumeConfig, paths: Paths) -> Driver:
 def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
     """The volume side of a plugin. Raises ConfigError, StateError, OSError."""
     driver = build_driver(section, paths)
-    state = paths.state / name
+    state = build_state(name, paths)
     runtime = paths.run / name
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(f"the directory {state} cannot be made: {error.strerror}") from error
     mountpoints = HostMountpoints(runtime)
     mountpoints.set_up()
-    mounter: Mounter = UnitMounter(name, runtime) if is_systemd_running() else ProcessMounter(runtime)
-    return Volumes(
-        driver=driver,
-        state=State(state),
-        holds=Holds(runtime / "volumes"),
-        mountpoints=mountpoints,
-        mounter=mounter,
-        runtime=runtime,
-        scope=section.scope,
-    )
+    holds, history, turns = Holds(runtime / "volumes"), History(runtime / "history"), Turns()
+    mounting = Mounting(driver, mountpoints, build_mounter(name, paths), runtime)
+    volumes = Volumes(state=state, holds=holds, history=history, turns=turns, mounting=mounting, scope=section.scope)
+    convergence = Convergence(holds, history, turns, mounting)
+    volumes.on_interest, volumes.on_doubt = convergence.probe, convergence.doubt
+    convergence.start()
+    return volumes
+
+
+def build_state(name: str, paths: Paths) -> State:
+    """The record of the plugin's volumes. Raises StateError."""
+    directory = paths.state / name
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StateError(f"the directory {directory} cannot be made: {error.strerror}") from error
+    return State(directory)
+
+
+def build_mounter(name: str, paths: Paths) -> Mounter:
+    """What makes the plugin's mounts on this machine."""
+    runtime = paths.run / name
+    return UnitMounter(name, runtime) if is_systemd_running() else ProcessMounter(runtime)
 
 
 def _serving(config: Config) -> str:

@@ -27,13 +27,15 @@ class Surface:
     """One subsystem of the handshake: what it is called, and its methods.
 
     ``implements`` is the word in the reply to Plugin.Activate, ``prefix`` stands before the dot of each RPC
-    (the same for volumes; not for authz). ``error`` builds the body of an error reply.
+    (the same for volumes; not for authz). ``error`` builds the body of an error reply. ``activated`` is told that an
+    engine has introduced itself.
     """
 
     implements: str
     prefix: str
     methods: Mapping[str, Handler]
     error: Callable[[str], Reply] = plain_error
+    activated: Callable[[Any], None] = lambda _: None
 
 
 class Plugin:
@@ -41,7 +43,7 @@ class Plugin:
 
     def __init__(self, name: str, served: Sequence[tuple[Surface, object]]) -> None:
         self.name = name
-        self._implements = [surface.implements for surface, _ in served]
+        self._served = served
         self._methods = {
             f"{surface.prefix}.{method}": (handler, implementation)
             for surface, implementation in served
@@ -52,7 +54,9 @@ class Plugin:
     def call(self, rpc: str, body: bytes) -> Reply:
         """Answer one RPC. Raises PluginError."""
         if rpc == ACTIVATE:
-            return {"Implements": list(self._implements)}
+            for surface, implementation in self._served:
+                surface.activated(implementation)
+            return {"Implements": [surface.implements for surface, _ in self._served]}
         found = self._methods.get(rpc)
         if found is None:
             raise UnknownMethod(f"plugin {self.name} has no method {wire.printable(rpc)}")

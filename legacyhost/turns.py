@@ -38,3 +38,8 @@ class Turns:
     def is_busy(self, name: str) -> bool:
         with self._changed:
             return name in self._taken
+
+    def busy(self) -> set[str]:
+        """The names somebody has the turn on."""
+        with self._changed:
+            return set(self._taken)

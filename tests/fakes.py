@@ -8,16 +8,22 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from legacyhost.convergence import Convergence
 from legacyhost.deadline import Deadline
+from legacyhost.drivers import Connection
 from legacyhost.errors import Failed, InvalidRequest, PluginError, Refused
+from legacyhost.history import History
 from legacyhost.holds import Holds
-from legacyhost.mounts import MountCommand, MountFailed
+from legacyhost.mounting import Mounting
+from legacyhost.mounts import MountCommand, MountFailed, User
 from legacyhost.state import State, Volume
+from legacyhost.turns import Turns
 from legacyhost.volumes import Volumes
 
 #: Seconds after which a test gives up waiting for what should have happened at once.
@@ -97,6 +103,7 @@ class FakeDriver:
         self.preparing, self.explaining, self.removing, self.arriving = Step(), Step(), Step(), Step()
         self.explanation: PluginError | None = None
         self.refusals: dict[str, str] = {}
+        self.connections: dict[str, Connection] = {}
         self.default_timeout = 30.0
         self.deadlines: list[Deadline] = []
 
@@ -120,6 +127,9 @@ class FakeDriver:
         (folder / "secret").write_text("hunter2")
         return MountCommand(["fake-mount", str(mountpoint)], f"Volume {volume.name}", {"FOLDER": str(folder)})
 
+    def connection(self, folder: Path, source: str) -> Connection | None:
+        return self.connections.get(source)
+
     def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
         self.deadlines.append(deadline)
         self.explaining.take(volume.name)
@@ -140,29 +150,65 @@ class FakeDriver:
 
 
 class FakeKernel:
-    """What is mounted, and which directories there are to mount on; ``users`` are containers that see a mount."""
+    """What is mounted, and which directories there are to mount on; ``users`` are containers that see a mount, or saw
+    the one that is not there any more.
+
+    ``covered`` are volumes with something else mounted on top, by its source; mounts that are ``silent`` never answer,
+    those that are ``broken`` answer with an error.
+    """
 
     ROOT = Path("/fake/mounts")
 
     def __init__(self) -> None:
         self.mounted: set[str] = set()
+        self.covered: dict[str, str] = {}
+        self.silent: set[str] = set()
+        self.broken: set[str] = set()
         self.directories: set[str] = set()
         self.users: dict[str, list[int]] = {}
+
+
+class FakeQuestion:
+    def __init__(self, kernel: FakeKernel, volume: str) -> None:
+        self._kernel = kernel
+        self._volume = volume
+        self.is_given_up = False
+
+    def wait(self, seconds: float | None) -> bool | None:
+        end = time.monotonic() + WAIT
+        while self._volume in self._kernel.silent:
+            if seconds is not None:
+                return None
+            assert time.monotonic() < end, "the mount stays silent, and it is still waited for"
+            time.sleep(0.005)
+        return self._volume in self._kernel.mounted and self._volume not in self._kernel.broken
+
+    def give_up(self) -> None:
+        self.is_given_up = True
 
 
 class FakeMountpoints:
     def __init__(self, kernel: FakeKernel) -> None:
         self._kernel = kernel
-        self.preparing = Step()
+        self.preparing, self.asking = Step(), Step()
 
     def path(self, volume: str) -> Path:
         return self._kernel.ROOT / volume
 
     def is_mounted(self, volume: str) -> bool:
-        return volume in self._kernel.mounted
+        return self.source(volume) is not None
 
-    def mounted(self) -> set[str]:
-        return set(self._kernel.mounted)
+    def source(self, volume: str) -> str | None:
+        ours = f"ours:{volume}" if volume in self._kernel.mounted else None
+        return self._kernel.covered.get(volume, ours)
+
+    def mounted(self) -> Mapping[str, str]:
+        names = self._kernel.mounted | self._kernel.covered.keys()
+        return {name: source for name in names if (source := self.source(name))}
+
+    def ask(self, volume: str) -> FakeQuestion:
+        self.asking.take(volume)
+        return FakeQuestion(self._kernel, volume)
 
     def prepare(self, volume: str) -> None:
         self.preparing.take(volume)
@@ -196,6 +242,9 @@ class FakeMounter:
             self._kernel.mounted.add(volume)
         self.answering.take(volume)
 
+    def is_ours(self, volume: str, source: str) -> bool:
+        return source == f"ours:{volume}"
+
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         if volume in self.half_made:
             self.half_made.discard(volume)
@@ -207,12 +256,26 @@ class FakeMounter:
             raise Failed(f"volume {volume} is not mounted")
         self._kernel.mounted.discard(volume)
 
-    def users(self, mountpoint: Path) -> list[int]:
-        self.asking.take(mountpoint.name)
-        return self._kernel.users.get(mountpoint.name, [])
+    def unstick(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        self._kernel.mounted.discard(volume)
+
+    def users(self) -> Sequence[User]:
+        self.asking.take("all")
+        users = self._kernel.users
+        return [User(process, source=f"ours:{name}") for name in users for process in users[name]]
 
     def where_to_look(self, volume: str) -> str:
         return f"look-at {volume}"
+
+
+class FakeClock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class World:
@@ -226,20 +289,22 @@ class World:
         self.kernel = FakeKernel()
         self.mounter = FakeMounter(self.kernel)
         self.mountpoints = FakeMountpoints(self.kernel)
+        self.clock = FakeClock()
         self.restart()
 
     def restart(self) -> None:
         """The service ends without a word and starts again; the kernel does not notice."""
         self.state = State(self.record)
         self.holds = Holds(self.runtime / "volumes")
+        self.history = History(self.runtime / "history")
+        self.turns = Turns()
+        self.mounting = Mounting(self.driver, self.mountpoints, self.mounter, self.runtime)
         self.volumes = Volumes(
-            driver=self.driver,
-            state=self.state,
-            holds=self.holds,
-            mountpoints=self.mountpoints,
-            mounter=self.mounter,
-            runtime=self.runtime,
+            state=self.state, holds=self.holds, history=self.history, turns=self.turns, mounting=self.mounting
         )
+        #: Not started: tests make its steps.
+        self.convergence = Convergence(self.holds, self.history, self.turns, self.mounting, self.clock)
+        self.volumes.on_interest, self.volumes.on_doubt = self.convergence.probe, self.convergence.doubt
 
     def reboot(self) -> None:
         """The runtime directory and the mounts are lost, the state stays."""

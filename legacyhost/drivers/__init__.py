@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +14,17 @@ from legacyhost.mounts import MountCommand
 from legacyhost.state import Volume
 
 Facts = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What a mount knows of its connection; ``since`` when it has been there, or away; times have a zone."""
+
+    is_up: bool
+    since: datetime
+    reconnects: int
+    error: str = ""
+    error_at: datetime | None = None
 
 
 class Driver(Protocol):
@@ -34,6 +47,10 @@ class Driver(Protocol):
 
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         """How to mount it. Files the program needs are written to ``folder`` (root only, lost at reboot)."""
+        ...
+
+    def connection(self, folder: Path, source: str) -> Connection | None:
+        """What the mount with that source has left in ``folder``, if anything. Reads nothing but local files."""
         ...
 
     def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:

@@ -15,6 +15,8 @@ from legacyhost.deadline import Deadline
 
 #: Stands in a command for the source that the mount is to have in mountinfo; no option of a user's can have it.
 SOURCE = "\0source\0"
+#: Stands for what the source ends in, behind its last colon.
+SERIAL = "\0serial\0"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class MountCommand:
     """A program that stays in the foreground, mounts, and unmounts on SIGTERM.
 
     Its arguments have to make SOURCE, wherever that stands in them, the mount's source: by it a mount is told from
-    the one before and the one after on the same mountpoint. It may stand in the environment too.
+    the one before and the one after on the same mountpoint. It may stand in the environment too, and so may SERIAL.
     """
 
     argv: Sequence[str]
@@ -31,11 +33,15 @@ class MountCommand:
 
     def words(self, source: str) -> list[str]:
         """The command line for a mount with that source."""
-        return [word.replace(SOURCE, source) for word in self.argv]
+        return [_filled(word, source) for word in self.argv]
 
     def variables(self, source: str) -> dict[str, str]:
         """The environment for a mount with that source."""
-        return {name: value.replace(SOURCE, source) for name, value in self.environment.items()}
+        return {name: _filled(value, source) for name, value in self.environment.items()}
+
+
+def _filled(text: str, source: str) -> str:
+    return text.replace(SOURCE, source).replace(SERIAL, source.rpartition(":")[2])
 
 
 class MountFailed(Exception):
@@ -46,6 +52,17 @@ class MountFailed(Exception):
         self.detail = detail
 
 
+@dataclass(frozen=True)
+class User:
+    """A process that uses a mount: it sees one elsewhere than on its mountpoint (a container), or has a file open."""
+
+    process: int
+    #: Of the mount; empty where only the path is known.
+    source: str = ""
+    #: Of an open file or working directory below the mountpoints, as the process sees it.
+    path: str = ""
+
+
 class Mounter(Protocol):
     """Makes mounts that outlive the process asking for them."""
 
@@ -53,10 +70,14 @@ class Mounter(Protocol):
         """Return when the mount is in mountinfo and has answered. Raises MountFailed, and leaves nothing."""
         ...
 
+    def is_ours(self, volume: str, source: str) -> bool:
+        """Whether a mount with that source was made here for the volume."""
+        ...
+
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         """Return when the mount there has been answered once and its program is alive, or else has been taken away.
 
-        Raises Failed.
+        Only for a mount of ours. Raises Failed.
         """
         ...
 
@@ -64,8 +85,15 @@ class Mounter(Protocol):
         """Return when mountinfo does not show the mount any more. Raises Failed."""
         ...
 
-    def users(self, mountpoint: Path) -> list[int]:
-        """Process IDs in whose mount namespaces the mount is seen elsewhere than at ``mountpoint``: containers.
+    def unstick(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        """End the volume's mounts, whoever sees them and whatever hangs in them: all that waits gets an error.
+
+        Raises Failed.
+        """
+        ...
+
+    def users(self) -> Sequence[User]:
+        """Who uses the plugin's mounts: containers, also of mounts the host does not see any more, and open files.
 
         Raises Failed when that cannot be found out.
         """
@@ -76,13 +104,33 @@ class Mounter(Protocol):
         ...
 
 
+class Question(Protocol):
+    """Put to a mount by a process that may hang."""
+
+    def wait(self, seconds: float | None) -> bool | None:
+        """Whether the answer is a good one; None when there is none in that time. Without a time, wait for it."""
+        ...
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more."""
+        ...
+
+
 class Mountpoints(Protocol):
     """The directories volumes are mounted on, and what mountinfo says of them."""
 
     def path(self, volume: str) -> Path: ...
     def is_mounted(self, volume: str) -> bool: ...
-    def mounted(self) -> set[str]:
-        """The names of all volumes mounted."""
+    def source(self, volume: str) -> str | None:
+        """The source of the mount on top there, None where nothing is mounted."""
+        ...
+
+    def mounted(self) -> Mapping[str, str]:
+        """The names of all volumes mounted, with the source of the mount on top."""
+        ...
+
+    def ask(self, volume: str) -> Question:
+        """Begin to ask its mount for an answer."""
         ...
 
     def prepare(self, volume: str) -> None:

@@ -7,11 +7,13 @@ on any file system and any kernel.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from legacyhost import log
 from legacyhost.errors import Failed
 from legacyhost.mounts import mountinfo
+from legacyhost.mounts.tools import Probe, source_of
 
 
 class HostMountpoints:
@@ -29,13 +31,20 @@ class HostMountpoints:
         return self._mounts / volume
 
     def is_mounted(self, volume: str) -> bool:
-        wanted = str(self.path(volume))
-        return any(mount.mountpoint == wanted for mount in mountinfo.read())
+        return self.source(volume) is not None
 
-    def mounted(self) -> set[str]:
+    def source(self, volume: str) -> str | None:
+        return source_of(self.path(volume))
+
+    def mounted(self) -> Mapping[str, str]:
         prefix = f"{self._mounts}/"
-        below = (m.mountpoint.removeprefix(prefix) for m in mountinfo.read() if m.mountpoint.startswith(prefix))
-        return {name for name in below if "/" not in name}
+        below = [
+            (m.mountpoint.removeprefix(prefix), m.source) for m in mountinfo.read() if m.mountpoint.startswith(prefix)
+        ]
+        return {name: source for name, source in below if "/" not in name}
+
+    def ask(self, volume: str) -> Probe:
+        return Probe(self.path(volume))
 
     def prepare(self, volume: str) -> None:
         try:

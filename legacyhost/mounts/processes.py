@@ -16,8 +16,8 @@ from pathlib import Path
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed
-from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, device_of, run, source_of, users_in, wait_until_gone
+from legacyhost.mounts import MountCommand, MountFailed, User
+from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, run, search, source_of, users_in, wait_until_gone
 
 PATIENCE = 10.0
 #: A file that says that the mount has been answered once.
@@ -55,9 +55,10 @@ class ProcessMounter:
         lines = self._log(volume).read_text(errors="replace").strip().splitlines()
         raise MountFailed(lines[-1] if lines else "")
 
+    def is_ours(self, volume: str, source: str) -> bool:
+        return source.startswith(self._source(volume))
+
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
-        if not (source_of(mountpoint) or "").startswith(self._source(volume)):
-            return  # mounted by hand: whoever did that knows why
         process = self._process(volume)
         if process is not None and (self._directory / "volumes" / volume / ANSWERED).exists():
             return
@@ -67,28 +68,29 @@ class ProcessMounter:
         self._detach(mountpoint)
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            process = self._process(volume)
-            if process is not None:
-                _signal(process, number)
-            if process is None or number is signal.SIGKILL:
-                self._detach(mountpoint)
-            if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
-                return
-        raise Failed(f"volume {volume} cannot be unmounted from {mountpoint}: it stays mounted")
+        process = self._process(volume)
+        if process is None:
+            self._detach(mountpoint)
+        else:
+            _signal(process, signal.SIGTERM)
+        if not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+            self.unstick(volume, mountpoint, deadline)
 
-    def users(self, mountpoint: Path) -> list[int]:
-        device = device_of(mountpoint)
-        if device is None:
-            return []
-        lines = []
-        for path in Path("/proc").glob("[0-9]*/mountinfo"):
-            try:
-                content = path.read_bytes().decode(errors="surrogateescape")
-            except OSError:
-                continue  # the process has ended meanwhile
-            lines += [f"{path}:{line}" for line in content.split("\n")]
-        return users_in("\n".join(lines), device, mountpoint)
+    def unstick(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        process = self._process(volume)
+        if process is not None:
+            _signal(process, signal.SIGKILL)
+        self._detach(mountpoint)
+        if not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+            raise Failed(f"volume {volume} cannot be unmounted from {mountpoint}: it stays mounted")
+
+    def users(self) -> list[User]:
+        source, mountpoints = f"legacyhost:{self._directory.name}:", self._directory / "mounts"
+        ran = run(search(source, mountpoints), PATIENCE)
+        users = users_in(ran.stdout, source, mountpoints)
+        if users is None:
+            raise Failed(f"it cannot be found out who uses the volumes in {mountpoints}: the search was cut off")
+        return users
 
     def _start(self, volume: str, argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         (self._directory / "volumes" / volume / ANSWERED).unlink(missing_ok=True)
@@ -124,7 +126,7 @@ class ProcessMounter:
         return f"legacyhost:{self._directory.name}:{volume}:"
 
     def _detach(self, mountpoint: Path) -> None:
-        if device_of(mountpoint) is not None:
+        if source_of(mountpoint) is not None:
             run(["umount", "--lazy", "--", str(mountpoint)], PATIENCE)
 
     def _log(self, volume: str) -> Path:

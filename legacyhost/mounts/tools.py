@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from legacyhost.deadline import Deadline
-from legacyhost.mounts import mountinfo
+from legacyhost.errors import Failed
+from legacyhost.mounts import User, mountinfo
 
 SCRIPT = Path(__file__).with_name("mount-unit.sh")
 SHELL = "/bin/sh"
@@ -38,12 +40,6 @@ def run(
     return subprocess.CompletedProcess(argv, ran.returncode, out, err)
 
 
-def device_of(mountpoint: Path) -> str | None:
-    """The "major:minor" of the mount on top there, None where nothing is mounted."""
-    devices = [mount.device for mount in mountinfo.read() if mount.mountpoint == str(mountpoint)]
-    return devices[-1] if devices else None
-
-
 def source_of(mountpoint: Path) -> str | None:
     """The source of the mount on top there, None where nothing is mounted."""
     sources = [mount.source for mount in mountinfo.read() if mount.mountpoint == str(mountpoint)]
@@ -52,22 +48,86 @@ def source_of(mountpoint: Path) -> str | None:
 
 def wait_until_gone(mountpoint: Path, deadline: Deadline) -> bool:
     """Whether mountinfo stops showing a mount there before the deadline."""
-    while device_of(mountpoint) is not None:
+    while source_of(mountpoint) is not None:
         if deadline.is_over():
             return False
         time.sleep(0.01)
     return True
 
 
-def users_in(found: str, device: str, mountpoint: Path) -> list[int]:
-    """Process IDs from lines ``/proc/PID/mountinfo:LINE`` that show the device elsewhere than at ``mountpoint``.
+class Probe:
+    """A ``stat`` made by a process of its own, which may hang for as long as the mount does. Raises Failed."""
 
-    Sandboxed services have a copy of the mount at the same path and are no users; a container sees it elsewhere.
+    def __init__(self, path: Path) -> None:
+        nowhere = subprocess.DEVNULL
+        try:
+            self._process = subprocess.Popen(
+                ["stat", "--", path], stdin=nowhere, stdout=nowhere, stderr=nowhere, env=ENVIRONMENT, cwd="/"
+            )
+        except OSError as error:
+            raise Failed(f"it cannot be found out whether {path} answers: {error.strerror}") from error
+
+    def wait(self, seconds: float | None) -> bool | None:
+        """Whether it has succeeded; None when it has not ended in that time. Without a time, wait for its end."""
+        try:
+            return self._process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            return None
+
+    def give_up(self) -> None:
+        """It ends now, or when the mount lets go of it, which nobody waits for."""
+        self._process.kill()
+
+
+#: Prints the lines with "$1" in them of the mountinfo files of all processes, and of threads with a namespace of their
+#: own (Docker copies so into a container that does not run); then for each file open or directory entered below "$2",
+#: a pattern, where /proc says so and its path. It reads what links say and follows none. Who ends meanwhile is no
+#: failure, a program that cannot be run is: without "end", nothing counts.
+SEARCH = """
+export LC_ALL=C
+could() { [ "$1" -lt 126 ] || exit 1; }
+grep -a -s -F -e "$1" /proc/[0-9]*/mountinfo
+could $?
+threads=$(find /proc/[0-9]*/task/[0-9]*/ns/mnt -printf '%l %h\\n' 2>/dev/null | awk -F '[ /]' '
+    { namespace[$4, $6] = $1 }
+    $4 != $6 { process[$6] = $4 }
+    END { for (t in process) if (namespace[process[t], t] != namespace[process[t], process[t]])
+        print "/proc/" process[t] "/task/" t "/mountinfo" }')
+could $?
+[ -z "$threads" ] || grep -a -s -F -e "$1" /dev/null $threads
+could $?
+printf '\\0'
+find /proc/[0-9]*/fd /proc/[0-9]*/cwd -lname "$2" -printf '%p:%l\\0' 2>/dev/null
+could $?
+printf end
+"""
+
+
+def search(source: str, mountpoints: Path) -> list[str]:
+    """The command that looks for users of mounts whose source begins so, on mountpoints in that directory."""
+    pattern = re.sub(r"([\\*?\[])", r"\\\1", str(mountpoints)) + "/*"
+    return [SHELL, "-c", SEARCH, SHELL, f" {source}", pattern]
+
+
+def users_in(found: str, source: str, mountpoints: Path) -> list[User] | None:
+    """What the search has found; None when it was cut off.
+
+    A mount on the mountpoint itself is no use of it: sandboxed services have copies of all mounts at the same path.
     """
-    processes = set()
-    for line in found.split("\n"):
-        path, _, entry = line.partition(":")
+    mounted, *files = found.split("\0")
+    if files[-1:] != ["end"]:
+        return None
+    users = set()
+    for line in mounted.split("\n"):
+        where, _, entry = line.partition(":")
         for mount in mountinfo.parse(entry):
-            if mount.device == device and mount.mountpoint != str(mountpoint):
-                processes.add(int(path.split("/")[2]))
-    return sorted(processes)
+            if mount.source.startswith(source) and not mount.mountpoint.startswith(f"{mountpoints}/"):
+                users.add(User(_process(where), source=mount.source))
+    for entry in files[:-1]:
+        where, _, path = entry.partition(":")
+        users.add(User(_process(where), path=path))
+    return sorted(users, key=lambda user: user.process)
+
+
+def _process(path: str) -> int:
+    return int(path.split("/")[2])

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed
-from legacyhost.mounts.tools import SCRIPT, SHELL, device_of, run, source_of, users_in, wait_until_gone
+from legacyhost.mounts import MountCommand, MountFailed, User
+from legacyhost.mounts.tools import SCRIPT, SHELL, run, search, source_of, users_in, wait_until_gone
 
 #: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX); ":SERIAL.service" comes behind.
 NAME_LIMIT = 255 - 17
@@ -24,6 +24,8 @@ SERIAL = "????????"
 SUFFIX = ".service"
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
+#: Seconds in which it usually does.
+PROMPT = 0.5
 
 
 def is_systemd_running() -> bool:
@@ -65,10 +67,11 @@ class UnitMounter:
                 self._detach(volume, mountpoint)
             raise MountFailed(_last_words(source + SUFFIX) or ran.stderr.strip())
 
+    def is_ours(self, volume: str, source: str) -> bool:
+        return fnmatchcase(source + SUFFIX, self.pattern(volume))
+
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         while (source := source_of(mountpoint)) is not None:
-            if not fnmatchcase(source + SUFFIX, self.pattern(volume)):
-                return  # mounted by hand: whoever did that knows why
             # A unit is active when its ExecStartPost= has had an answer, however silent the host is now.
             state = run(["systemctl", "is-active", source + SUFFIX], deadline.left()).stdout.strip()
             if state == "active":
@@ -83,8 +86,15 @@ class UnitMounter:
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         # A signal, not a stop job: a job would wait for docker's own stop job, which waits for this unmount.
         run(["systemctl", "kill", "--kill-who=main", "--signal=SIGTERM", self.pattern(volume)], deadline.left())
-        if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+        if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PROMPT))):
             return
+        # Perhaps there is no program any more that could do it; otherwise it may be writing what was not sent yet.
+        is_alive = run(["systemctl", "is-active", self.pattern(volume)], deadline.left()).returncode == 0
+        if not is_alive or not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
+            self.unstick(volume, mountpoint, deadline)
+
+    def unstick(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
+        # With its program the mount's connection to the kernel ends, and whoever waits in it gets an error.
         run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", self.pattern(volume)], PATIENCE)
         self._detach(volume, mountpoint)
 
@@ -100,16 +110,15 @@ class UnitMounter:
                 f" see {self.where_to_look(volume)}"
             )
 
-    def users(self, mountpoint: Path) -> list[int]:
-        device = device_of(mountpoint)
-        if device is None:
-            return []
-        search = ["sh", "-c", 'grep -s -F -e "$1" /proc/[0-9]*/mountinfo; echo end', "sh", f" {device} "]
-        found = run(["systemd-run", "--quiet", "--collect", "--wait", "--pipe", *search], PATIENCE)
-        if not found.stdout.endswith("end\n"):
-            why = found.stderr.strip() or "the search was cut off"
-            raise Failed(f"it cannot be found out who uses {mountpoint}: {why}")
-        return users_in(found.stdout, device, mountpoint)
+    def users(self) -> list[User]:
+        source, mountpoints = f"legacyhost:{self._plugin}:", self._directory / "mounts"
+        argv = ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", *search(source, mountpoints)]
+        ran = run(argv, PATIENCE)
+        users = users_in(ran.stdout, source, mountpoints)
+        if users is None:
+            why = ran.stderr.strip() or "the search was cut off"
+            raise Failed(f"it cannot be found out who uses the volumes of {self._plugin}: {why}")
+        return users
 
     def _start(self, source: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:
         script, where = f"{SHELL} {SCRIPT}", _quote(mountpoint)

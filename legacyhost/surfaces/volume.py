@@ -38,8 +38,16 @@ class VolumeDriver(Protocol):
         """Name and mountpoint of every volume."""
         ...
 
+    def activated(self) -> None:
+        """An engine has introduced itself."""
+        ...
+
     @property
     def scope(self) -> str: ...
+
+
+def activated(driver: VolumeDriver) -> None:
+    driver.activated()
 
 
 def create(driver: VolumeDriver, ask: Fields) -> Reply:
@@ -92,6 +100,7 @@ def capabilities(driver: VolumeDriver, _ask: Fields) -> Reply:
 SURFACE = Surface(
     implements="VolumeDriver",
     prefix="VolumeDriver",
+    activated=activated,
     methods={
         "Create": create,
         "Remove": remove,

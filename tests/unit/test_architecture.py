@@ -19,6 +19,8 @@ DOORS = {
     "paramiko": {"legacyhost.ssh"},
     "cryptography": {"legacyhost.ssh"},
 }
+#: What answers calls and what works in the background have in common; neither knows the other.
+BESIDE = {"holds", "turns", "history", "status", "mounting"}
 #: What a part may import of ours, beside itself; a part is a module or a package.
 MAY_KNOW = {
     "legacyhost.errors": set(),
@@ -42,7 +44,15 @@ MAY_KNOW = {
     "legacyhost.ssh": {"errors", "deadline"},
     "legacyhost.mounts": {"errors", "deadline", "log"},
     "legacyhost.drivers": {"errors", "deadline", "options", "state", "mounts", "ssh"},
+    "legacyhost.drivers.transport": set(),
+    "legacyhost.history": {"log"},
+    "legacyhost.status": {"drivers", "history"},
+    "legacyhost.mounting": {"errors", "deadline", "log", "wire", "drivers", "mounts", "state", "status"},
+    "legacyhost.convergence": {"errors", "deadline", "log", "mounts.mountinfo"} | BESIDE,
+    "legacyhost.volumes": {"errors", "deadline", "names", "drivers", "state", "surfaces"} | BESIDE,
 }
+#: What is run as a program of its own, while somebody waits for it: it loads these and nothing else.
+SCRIPTS = {"legacyhost.drivers.transport": {"os", "select", "struct", "sys", "time", "__future__", "collections.abc"}}
 
 
 def modules() -> dict[str, Path]:
@@ -118,9 +128,11 @@ def test_a_part_knows_no_more_than_it_needs(part: str) -> None:
     [
         ("legacyhost.cli", {"legacyhost.__main__"}),
         ("legacyhost.server", {"legacyhost.cli"}),
-        ("legacyhost.plugin", {"legacyhost.cli", "legacyhost.server"}),
+        ("legacyhost.plugin", {"legacyhost.cli", "legacyhost.server", "legacyhost.unstick"}),
         ("legacyhost.client", {"legacyhost.cli"}),
         ("legacyhost.volumes", {"legacyhost.plugin"}),
+        ("legacyhost.convergence", {"legacyhost.plugin"}),
+        ("legacyhost.mounting", {"legacyhost.plugin", "legacyhost.volumes", "legacyhost.convergence"}),
         ("legacyhost.drivers.sshfs", {"legacyhost.plugin"}),
         ("legacyhost.mounts.units", {"legacyhost.plugin"}),
         ("legacyhost.mounts.processes", {"legacyhost.plugin"}),
@@ -130,6 +142,12 @@ def test_a_part_knows_no_more_than_it_needs(part: str) -> None:
 def test_what_is_put_together_is_known_only_where_it_is_put_together(module: str, users: set[str]) -> None:
     """A new driver, mounter or surface is one file, and one line in the assembly."""
     assert {name for name in MODULES if module in imports(name)} == users
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_loads_nothing_but_what_it_has_to(name: str) -> None:
+    """It is found by its path, run without this package, and started while a container waits."""
+    assert imports(name) == SCRIPTS[name]
 
 
 def test_paramiko_is_loaded_only_inside_functions() -> None:

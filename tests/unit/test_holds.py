@@ -168,3 +168,16 @@ def test_a_record_is_replaced_never_half_written(holds: Holds, tmp_path: Path) -
     assert json.loads(path.read_text()) == {"a": 1, "b": 1}
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert [entry.name for entry in path.parent.iterdir()] == [FILE]
+
+
+def test_the_names_of_all_that_is_held(holds: Holds, tmp_path: Path) -> None:
+    """Also of what cannot be read: it is not taken for nothing. Files of a mount that nobody holds are no hold."""
+    assert holds.names() == []
+    for name in ("data", "x" * 255, "gone"):
+        holds.add(name, "a")
+    holds.drop("gone", "a")
+    (tmp_path / "volumes" / "damaged").mkdir()
+    (tmp_path / "volumes" / "damaged" / FILE).write_text("garbage")
+    (tmp_path / "volumes" / "mounted").mkdir()
+    (tmp_path / "volumes" / "mounted" / "secret").touch()
+    assert sorted(holds.names()) == ["damaged", "data", "x" * 255]

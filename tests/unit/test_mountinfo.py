@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from namespace import in_own_namespace
 
-from legacyhost.mounts import mountinfo
+from legacyhost.mounts import User, mountinfo
 from legacyhost.mounts.mountinfo import Mount
-from legacyhost.mounts.tools import device_of, users_in
+from legacyhost.mounts.tools import source_of, users_in
 
 LINES = r"""
 22 28 0:20 / /proc rw,nosuid,nodev,noexec,relatime shared:13 - proc proc rw
@@ -39,10 +39,10 @@ def test_each_line_is_a_mount() -> None:
 
 
 def test_of_stacked_mounts_the_later_covers_the_earlier(tmp_path: Path) -> None:
-    """The order of the file is kept, and the device on top is the last one's."""
+    """The order of the file is kept, and the source on top is the last one's."""
     stacked = [mount.device for mount in mountinfo.parse(LINES) if mount.mountpoint == "/mnt/data"]
     assert stacked == ["0:36", "0:37"]
-    assert device_of(tmp_path) is None
+    assert source_of(tmp_path) is None
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "garbage", "1 2 3 4 5 6"])
@@ -82,27 +82,39 @@ def test_the_kernel_writes_what_is_read(tmp_path: Path) -> None:
     for name in ("plain", "a b\tc\nd\\e#f", "é☃", *(f"x{character}y" for character in UNESCAPED)):
         where = tmp_path / name
         where.mkdir()
-        for _ in range(2):
-            before = device_of(where)
-            subprocess.run(["mount", "-t", "tmpfs", "a source", str(where)], check=True)
-            assert device_of(where) not in (None, before)
+        for source in ("a source", "another"):
+            subprocess.run(["mount", "-t", "tmpfs", source, str(where)], check=True)
+            assert source_of(where) == source
         assert [(m.kind, m.source) for m in mountinfo.read() if m.mountpoint == str(where)] == [
-            ("tmpfs", "a source")
-        ] * 2
-
-
-def test_users_are_those_who_see_the_mount_elsewhere() -> None:
-    """A sandboxed service has a copy at the same path and is no user; another file system is none either."""
-    found = "\n".join(
-        [
-            "/proc/11/mountinfo:1 2 0:36 / /mnt/data rw - fuse.sshfs x rw",
-            "/proc/4711/mountinfo:1 2 0:36 / /data rw - fuse.sshfs x rw",
-            "/proc/4711/mountinfo:1 2 0:36 /sub /other rw - fuse.sshfs x rw",
-            "/proc/42/mountinfo:1 2 0:36 / /da\x0cta\u2028: rw - fuse.sshfs x rw",
-            "/proc/13/mountinfo:1 2 0:37 / /data rw - fuse.sshfs x rw",
-            "/proc/14/mountinfo:1 2 8:1 / /data rw - ext4 0:36 rw",
-            "",
+            ("tmpfs", "a source"),
+            ("tmpfs", "another"),
         ]
-    )
-    assert users_in(found, "0:36", Path("/mnt/data")) == [42, 4711]
-    assert users_in("", "0:36", Path("/mnt/data")) == []
+
+
+def test_users_are_those_who_see_a_mount_elsewhere_or_have_a_file_open() -> None:
+    """A sandboxed service has a copy at the same path and is no user; nor is who sees somebody else's mount."""
+    ours = "legacyhost:sshfs:data:0123abcd"
+    mounted = [
+        f"/proc/11/mountinfo:1 2 0:36 / /run/mounts/data rw - fuse.sshfs {ours} rw",
+        f"/proc/4711/mountinfo:1 2 0:36 / /data rw - fuse.sshfs {ours} rw",
+        f"/proc/4711/task/4712/mountinfo:1 2 0:36 /sub /other rw - fuse.sshfs {ours} rw",
+        f"/proc/42/mountinfo:1 2 0:36 / /da\x0cta\u2028: rw - fuse.sshfs {ours} rw",
+        "/proc/13/mountinfo:1 2 0:37 / /data rw - fuse.sshfs legacyhost:sshfs2:data:0123abcd rw",
+        f"/proc/14/mountinfo:1 2 8:1 / /data/\\040{ours} rw - ext4 /dev/sda rw",
+        "",
+    ]
+    opened = ["/proc/7/fd/3:/run/mounts/data/a:\nb", "/proc/8/cwd:/run/mounts/data"]
+    found = "\0".join(["\n".join(mounted), *opened, "end"])
+    assert users_in(found, "legacyhost:sshfs:", Path("/run/mounts")) == [
+        User(7, path="/run/mounts/data/a:\nb"),
+        User(8, path="/run/mounts/data"),
+        User(42, source=ours),
+        User(4711, source=ours),
+    ]
+
+
+@pytest.mark.parametrize("found", ["", "end", "\0", "\0en", "/proc/1/mountinfo:1 2 0:3 / /a rw - b c rw\n", "\0end\0"])
+def test_a_search_that_was_cut_off_has_found_nothing_out(found: str) -> None:
+    """That nobody was found is only true of a search that has come to its end."""
+    assert users_in(found, "legacyhost:sshfs:", Path("/run/mounts")) is None
+    assert users_in("\0end", "legacyhost:sshfs:", Path("/run/mounts")) == []

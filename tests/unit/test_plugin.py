@@ -15,10 +15,11 @@ from fakes import WAIT
 from namespace import in_own_namespace
 
 from legacyhost.config import Paths, VolumeConfig
+from legacyhost.convergence import Convergence
 from legacyhost.errors import InvalidRequest, NotServing, PluginError, StateError
 from legacyhost.mounts import mountinfo
 from legacyhost.plugin import Host, build_volumes
-from legacyhost.state import FILE
+from legacyhost.state import FILE, State, Volume, now
 from legacyhost.web import NotServingPlugin
 
 #: Longer than any test: what happens before that has been caused by something else.
@@ -221,15 +222,29 @@ def test_what_a_crash_has_left_mounted_is_unmounted_at_the_start(paths: Paths, i
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/sbin"], check=True)
     where = paths.run / "foo" / "mounts" / "data"
     where.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(where)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "legacyhost:foo:data:0123abcd", str(where)], check=True)
     if is_systemd:
         Path("/run/systemd/system").mkdir(parents=True)
-    for name, text in (("systemctl", f"umount {where}"), ("systemd-run", "echo end")):
+    for name, text in (("systemctl", f"umount {where}"), ("systemd-run", "printf '\\0end'")):
         Path("/usr/sbin", name).write_text(f"#!/bin/sh\ntouch /run/asked\n{text}\n")
         Path("/usr/sbin", name).chmod(0o755)
     Host("foo", paths).start()
     until(lambda: not [mount for mount in mountinfo.read() if mount.mountpoint == str(where)])
     assert Path("/run/asked").exists() == is_systemd
+
+
+def test_what_calls_come_across_reaches_who_looks_after_it(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the start and when an engine introduces itself everything is looked at; else what is asked about."""
+    asked: list[tuple[str, str | None]] = []
+    monkeypatch.setattr(Convergence, "doubt", lambda _, name: asked.append(("doubt", name)))
+    monkeypatch.setattr(Convergence, "probe", lambda _, name: asked.append(("probe", name)))
+    host = Host("foo", paths)
+    host.start()
+    State(paths.state / "foo").add(Volume("data", {"sshcmd": "anna@nas:/srv"}, now()))
+    ask(host, "Plugin.Activate")
+    ask(host, "VolumeDriver.Unmount", b'{"Name": "data", "ID": "1"}')
+    ask(host, "VolumeDriver.Get", b'{"Name": "data"}')
+    assert asked == [("doubt", None), ("doubt", None), ("doubt", "data"), ("probe", "data")]
 
 
 def test_a_reload_takes_over_what_has_changed(paths: Paths) -> None:

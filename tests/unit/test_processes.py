@@ -80,16 +80,24 @@ def is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
+def has_ended(pid: int) -> bool:
+    """Whether the process has ended, or does so soon: SIGKILL takes its time on a busy machine."""
+    end = time.monotonic() + WAIT
+    while is_running(pid) and time.monotonic() < end:
+        time.sleep(0.005)
+    return not is_running(pid)
+
+
 @pytest.mark.parametrize("name", ["data", "x" * 255, "a.b-c_d"])
 @in_own_namespace
 def test_a_volume_is_mounted_and_unmounted(tmp_path: Path, name: str) -> None:
     """Mounted when the call returns, writable where the bare directory is not; unmounted when that call returns."""
     with place(tmp_path, name) as here:
         here.mount(GOOD)
-        assert here.points.mounted() == {name}
+        assert set(here.points.mounted()) == {name}
         (here.mountpoint / "file").touch()
         here.unmount()
-        assert here.points.mounted() == set()
+        assert here.points.mounted() == {}
         os.waitpid(here.program, 0)
 
 
@@ -128,7 +136,7 @@ def test_another_service_can_unmount_what_the_one_before_mounted(tmp_path: Path)
     with place(tmp_path) as here:
         here.mount(GOOD)
         ProcessMounter(tmp_path).unmount("data", here.mountpoint, Deadline.after(WAIT))
-        assert here.points.mounted() == set()
+        assert here.points.mounted() == {}
 
 
 @pytest.mark.parametrize(
@@ -146,7 +154,7 @@ def test_a_program_that_ends_is_a_failed_mount(tmp_path: Path, program: str, det
         with pytest.raises(MountFailed) as caught:
             here.mount(program)
         assert caught.value.detail == detail
-        assert here.points.mounted() == set()
+        assert here.points.mounted() == {}
         assert here.mounter.where_to_look("data") == f"cat {here.folder / 'output'}"
 
 
@@ -164,8 +172,8 @@ def test_a_program_that_does_not_mount_in_time_is_killed(tmp_path: Path) -> None
     with place(tmp_path) as here:
         with pytest.raises(MountFailed):
             here.mount("exec sleep 60", seconds=2)
-        assert not is_running(int((here.folder / "process").read_text().split()[0]))
-        assert here.points.mounted() == set()
+        assert has_ended(int((here.folder / "process").read_text().split()[0]))
+        assert here.points.mounted() == {}
 
 
 @in_own_namespace
@@ -185,8 +193,20 @@ def test_a_program_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     with place(tmp_path) as here:
         here.mount(STUBBORN)
         here.unmount(seconds=0.1)
-        assert here.points.mounted() == set()
-        assert not is_running(here.program)
+        assert here.points.mounted() == {}
+        assert has_ended(here.program)
+
+
+@in_own_namespace
+def test_a_program_that_was_stopped_is_no_obstacle(tmp_path: Path) -> None:
+    """It hears no signal but one: unsticking waits for nothing that could be ignored."""
+    with place(tmp_path) as here:
+        here.mount(STUBBORN)
+        os.kill(here.program, signal.SIGSTOP)
+        here.mounter.unstick("data", here.mountpoint, Deadline.after(WAIT))
+        assert here.points.mounted() == {}
+        assert has_ended(here.program)
+        here.mounter.unstick("data", here.mountpoint, Deadline.after(WAIT))
 
 
 @in_own_namespace
@@ -198,7 +218,7 @@ def test_a_mount_whose_program_died_is_detached(tmp_path: Path) -> None:
         os.waitpid(here.program, 0)
         (here.folder / "process").write_text(f"{stranger.pid} 1")  # its number is somebody else's by now
         here.unmount()
-        assert here.points.mounted() == set()
+        assert here.points.mounted() == {}
         assert stranger.poll() is None
         stranger.kill()
 
@@ -211,7 +231,7 @@ def test_a_lost_record_of_the_process_is_no_obstacle(tmp_path: Path, content: st
         here.mount(GOOD)
         (here.folder / "process").write_text(content)
         here.unmount()
-        assert here.points.mounted() == set()
+        assert here.points.mounted() == {}
         assert is_running(here.program)
 
 
@@ -221,12 +241,12 @@ def test_a_mount_an_earlier_process_left_without_an_answer_is_taken_away(tmp_pat
     with place(tmp_path) as here:
         here.mount(STUBBORN)
         ProcessMounter(tmp_path).settle("data", here.mountpoint, Deadline.after(WAIT))
-        assert here.points.mounted() == {"data"}
+        assert set(here.points.mounted()) == {"data"}
         assert is_running(here.program)
         (here.folder / "answered").unlink()
         ProcessMounter(tmp_path).settle("data", here.mountpoint, Deadline.after(WAIT))
-        assert here.points.mounted() == set()
-        assert not is_running(here.program)
+        assert here.points.mounted() == {}
+        assert has_ended(here.program)
 
 
 @in_own_namespace
@@ -253,32 +273,8 @@ def test_a_mount_that_stays_is_an_error(tmp_path: Path) -> None:
 
 
 @in_own_namespace
-def test_containers_are_users_and_sandboxes_are_not(tmp_path: Path) -> None:
-    """Who sees the mount at another path uses it; a copy of the whole name space does not count."""
-    with place(tmp_path) as here:
-        assert here.mounter.users(here.mountpoint) == []
-        here.mount(GOOD)
-        (tmp_path / "container").mkdir()
-        bind = 'mount --bind "$1" "$2" && echo ready && exec sleep 60'
-        command = ["unshare", "--mount", "sh", "-c"]
-        with (
-            subprocess.Popen([*command, "echo ready; exec sleep 60"], stdout=subprocess.PIPE) as sandbox,
-            subprocess.Popen(
-                [*command, bind, "sh", str(here.mountpoint), str(tmp_path / "container")], stdout=subprocess.PIPE
-            ) as container,
-        ):
-            for process in (sandbox, container):
-                assert process.stdout is not None
-                assert process.stdout.readline() == b"ready\n"
-            assert here.mounter.users(here.mountpoint) == [container.pid]
-            for process in (sandbox, container):
-                process.kill()
-        here.unmount()
-
-
-@in_own_namespace
 def test_a_mount_whose_program_is_gone_is_taken_away_before_it_is_used_again(tmp_path: Path) -> None:
-    """mountinfo shows a dead mount until it is detached; a mount somebody made by hand stays."""
+    """mountinfo shows a dead mount until it is detached."""
     with place(tmp_path) as here:
         here.mount(GOOD)
         here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
@@ -292,6 +288,3 @@ def test_a_mount_whose_program_is_gone_is_taken_away_before_it_is_used_again(tmp
             time.sleep(0.01)
         here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
         assert not here.points.is_mounted("data"), "its program was killed"
-        subprocess.run(["mount", "-t", "tmpfs", "by-hand", str(here.mountpoint)], check=True)
-        here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
-        assert here.points.is_mounted("data")

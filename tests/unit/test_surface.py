@@ -48,6 +48,9 @@ class Recorder:
     def list(self) -> list[tuple[str, str]]:
         return self.listed
 
+    def activated(self) -> None:
+        self.asked.append(("activated",))
+
 
 @pytest.fixture
 def driver() -> Recorder:
@@ -159,6 +162,14 @@ def test_other_fields_of_a_wrong_type_do_nothing(
     with pytest.raises(InvalidRequest, match=r"ID|Opts"):
         call(method, body)
     assert driver.asked == []
+
+
+def test_the_driver_is_told_of_each_handshake(driver: Recorder) -> None:
+    """An engine that starts, perhaps after a crash, introduces itself before anything else."""
+    plugin = Plugin("test", [(SURFACE, driver)])
+    for _ in range(2):
+        assert plugin.call("Plugin.Activate", b"") == {"Implements": ["VolumeDriver"]}
+    assert driver.asked == [("activated",)] * 2
 
 
 def test_all_methods_of_the_protocol_are_there() -> None:

@@ -47,6 +47,8 @@ def test_turns_on_different_names_do_not_wait_for_each_other() -> None:
             with turns.turn(name, Deadline.after(0)):
                 assert turns.is_busy("a")
                 assert turns.is_busy(name)
+                assert turns.busy() == {"a", name}
+    assert turns.busy() == set()
 
 
 def test_a_turn_that_does_not_come_in_time_is_a_sentence() -> None:

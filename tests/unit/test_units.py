@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,7 +16,7 @@ from namespace import in_own_namespace
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.mounts import SOURCE, MountCommand, MountFailed, mountinfo
-from legacyhost.mounts.units import UnitMounter, is_systemd_running
+from legacyhost.mounts.units import PATIENCE, PROMPT, UnitMounter, is_systemd_running
 
 LONG = "v" * 255
 COMMAND = MountCommand(
@@ -31,8 +32,10 @@ case "$*" in
    for last; do case $last in --unit=*) unit=${last#*=} ;; esac; done; mount -t tmpfs "${unit%.service}" "$last" ;;
 esac
 """
-#: Kills what stands in the file "mounted"; with a file "stubborn" only by SIGKILL, with "hopeless" not at all.
+#: Kills what stands in the file "mounted"; with a file "stubborn" only by SIGKILL, with "hopeless" not at all. The unit
+#: is active unless there is a file "inactive".
 SYSTEMCTL = """
+[ "$1" = is-active ] && { [ ! -e "$here/inactive" ]; exit; }
 [ -e "$here/hopeless" ] && exit 0
 case "$*" in *SIGTERM*) [ -e "$here/stubborn" ] && exit 0 ;; esac
 umount "$(cat "$here/mounted")" 2>/dev/null
@@ -178,7 +181,7 @@ def test_a_unit_that_does_not_start_is_told_with_its_programs_last_words(tmp_pat
 
 @in_own_namespace
 def test_a_mount_that_is_there_counts_when_its_unit_does(tmp_path: Path) -> None:
-    """An activating unit is waited for, an active one is content, a dead one's mount is taken away; a foreign stays."""
+    """An activating unit is waited for, an active one is content, a dead one's mount is taken away."""
     systemd = Systemd.boot(tmp_path)
     mounter = UnitMounter("sshfs", systemd.runtime)
     systemd.mount(mounter)
@@ -196,9 +199,6 @@ def test_a_mount_that_is_there_counts_when_its_unit_does(tmp_path: Path) -> None
     states.write_text("failed\n" * 10)
     mounter.settle("data", systemd.mountpoint, Deadline.after(30))
     assert not systemd.is_mounted()
-    subprocess.run(["mount", "-t", "tmpfs", "by hand", str(systemd.mountpoint)], check=True)
-    mounter.settle("data", systemd.mountpoint, Deadline.after(30))
-    assert systemd.is_mounted()
 
 
 @in_own_namespace
@@ -227,6 +227,66 @@ def test_what_does_not_end_is_killed(tmp_path: Path) -> None:
 
 
 @in_own_namespace
+def test_what_is_still_at_work_gets_its_time(tmp_path: Path) -> None:
+    """A program that has not ended promptly may be writing what was not sent yet: it is not killed for that."""
+    systemd = Systemd.boot(tmp_path)
+    (systemd.here / "stubborn").touch()
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    slow = f"sleep {2 * PROMPT}; umount {systemd.mountpoint}"
+    with subprocess.Popen(["sh", "-c", slow], stdout=subprocess.DEVNULL):
+        mounter.unmount("data", systemd.mountpoint, Deadline.after(30))
+    assert not systemd.is_mounted()
+    assert not [call for call in systemd.calls() if "--signal=SIGKILL" in call]
+
+
+@in_own_namespace
+def test_a_mount_without_a_program_is_detached_promptly(tmp_path: Path) -> None:
+    """There is nobody who could end: PATIENCE is for those who can."""
+    systemd = Systemd.boot(tmp_path)
+    for name in ("inactive", "hopeless"):
+        (systemd.here / name).touch()
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    before = time.monotonic()
+    mounter.unmount("data", systemd.mountpoint, Deadline.after(60))
+    assert time.monotonic() - before < PATIENCE
+    assert not systemd.is_mounted()
+    detach = [call for call in systemd.calls() if call[-4:] == ["umount", "--lazy", "--", str(systemd.mountpoint)]]
+    assert len(detach) == 1
+
+
+@in_own_namespace
+def test_unsticking_kills_first_and_detaches_then(tmp_path: Path) -> None:
+    """No signal that could be ignored, no waiting: everything of the volume's units, then the mount."""
+    systemd = Systemd.boot(tmp_path)
+    (systemd.here / "hopeless").touch()
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    systemd.mount(mounter)
+    systemd.calls()
+    mounter.unstick("data", systemd.mountpoint, Deadline.after(30))
+    assert not systemd.is_mounted()
+    kill, detach = systemd.calls()
+    assert kill == ["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", mounter.pattern("data")]
+    assert detach[-4:] == ["umount", "--lazy", "--", str(systemd.mountpoint)]
+    mounter.unstick("data", systemd.mountpoint, Deadline.after(30))
+    assert [call[1] for call in systemd.calls()] == ["kill"], "where nothing is mounted, containers may still have it"
+
+
+@pytest.mark.parametrize("name", ["data", "a.b-c_d", "0", LONG, LONG[:238]], ids=len)
+def test_a_source_is_that_of_one_volume(name: str) -> None:
+    """By the source of a mount it is known whose it is: not by one that only begins alike, nor by a foreign one."""
+    mounter = UnitMounter("sshfs", Path("/run"))
+    source = mounter.pattern(name).removesuffix(".service").replace("?" * 8, "0123abcd")
+    assert mounter.is_ours(name, source)
+    assert not UnitMounter("ssh", Path("/run")).is_ours(name, source)
+    others = [f"{name}x"[-255:], name[:-1] + "-", "data2", "dat", LONG[:-1], LONG[:237], LONG[:-1] + "w"]
+    assert not [other for other in others if other != name and mounter.is_ours(other, source)]
+    for foreign in ("", "tmpfs", "by hand", source + "0", source[:-1], f"{source}:0123abcd", source + ".service", name):
+        assert not mounter.is_ours(name, foreign)
+
+
+@in_own_namespace
 def test_a_mount_no_unit_holds_is_detached(tmp_path: Path) -> None:
     """Made by hand, or its unit is lost: it is detached where PID 1 sees it; if that fails too, it is told."""
     systemd = Systemd.boot(tmp_path)
@@ -248,9 +308,9 @@ def test_users_are_looked_for_by_pid_1(tmp_path: Path) -> None:
     """The service itself may be kept from seeing other processes: PID 1 runs the search."""
     systemd = Systemd.boot(tmp_path)
     mounter = UnitMounter("sshfs", systemd.runtime)
-    assert mounter.users(systemd.mountpoint) == []
+    assert mounter.users() == []
     systemd.mount(mounter)
-    assert mounter.users(systemd.mountpoint) == []
+    assert mounter.users() == []
     elsewhere = tmp_path / "container"
     elsewhere.mkdir()
     script = 'mount --bind "$1" "$2" && echo ready && exec sleep 60'
@@ -260,7 +320,9 @@ def test_users_are_looked_for_by_pid_1(tmp_path: Path) -> None:
     ) as container:
         assert container.stdout is not None
         assert container.stdout.readline() == b"ready\n"
-        assert mounter.users(systemd.mountpoint) == [container.pid]
+        (user,) = mounter.users()
+        assert user.process == container.pid
+        assert mounter.is_ours("data", user.source)
         container.kill()
 
 
@@ -272,4 +334,7 @@ def test_when_users_cannot_be_looked_for_nobody_is_said_to_be_there(tmp_path: Pa
     systemd.mount(mounter)
     Path("/usr/sbin/systemd-run").write_text("#!/bin/sh\necho Access denied >&2; exit 1")
     with pytest.raises(Failed, match="Access denied"):
-        mounter.users(systemd.mountpoint)
+        mounter.users()
+    Path("/usr/sbin/systemd-run").write_text("#!/bin/sh\nprintf '\\0/proc/1/cwd:/run'")
+    with pytest.raises(Failed, match="cut off"):
+        mounter.users()

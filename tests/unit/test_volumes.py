@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,10 @@ def test_get_list_and_path_show_what_is_mounted(data: World) -> None:
     shown = data.volumes.get("data")
     assert (shown.name, shown.mountpoint) == ("data", where)
     assert shown.created == data.state.get("data").created
-    assert shown.status == {"state": "mounted", "holders": 1, "place": "/srv/data", "learned": "about data"}
+    since = shown.status["since"]
+    assert abs(datetime.fromisoformat(str(since)) - datetime.now(UTC)) < timedelta(minutes=1)
+    expected = {"state": "mounted", "since": since, "holders": 1, "place": "/srv/data", "learned": "about data"}
+    assert shown.status == expected
     assert "hunter2" not in repr(shown)
 
 

@@ -120,7 +120,7 @@ def test_a_restart_changes_nothing(data: World) -> None:
     data.volumes.mount("data", "1")
     data.volumes.mount("data", "1")
     data.restart()
-    data.volumes.converge()
+    data.convergence.step()
     assert data.kernel.mounted == {"data"}
     assert data.volumes.get("data").status["holders"] == 2
     data.volumes.unmount("data", "1")
@@ -133,7 +133,7 @@ def test_a_reboot_forgets_who_held_what(data: World) -> None:
     """After a crash of the host no Unmount comes: volumes are there, not mounted, not held; an old ID mounts."""
     data.volumes.mount("data", "1")
     data.reboot()
-    data.volumes.converge()
+    data.convergence.step()
     assert data.volumes.list() == [("data", "")]
     assert data.volumes.get("data").status["holders"] == 0
     data.volumes.mount("data", "1")
@@ -147,12 +147,12 @@ def test_converge_unmounts_what_nobody_holds(data: World, caplog: pytest.LogCapt
     (data.runtime / "volumes" / "data" / "holds.json").unlink()
     data.kernel.mounted.add("unknown")
     data.restart()
-    data.volumes.converge()
+    data.convergence.step()
     data.assert_nothing_is_left()
     assert data.mounter.unmounting.taken == ["data", "unknown"]
     assert caplog.messages == [
-        "volume data was mounted and held by nobody: unmounted",
-        "volume unknown was mounted and held by nobody: unmounted",
+        "volume data was mounted and used by nobody: it is free now",
+        "volume unknown was mounted and used by nobody: it is free now",
     ]
 
 
@@ -165,7 +165,7 @@ def test_converge_never_unmounts_what_somebody_holds_or_sees(data: World) -> Non
     (data.runtime / "volumes" / "damaged" / "holds.json").write_text("garbage")
     data.kernel.users["seen"] = [4711]
     data.restart()
-    data.volumes.converge()
+    data.convergence.step()
     assert data.kernel.mounted == {"held", "seen", "damaged"}
     assert data.mounter.unmounting.taken == []
 
@@ -174,22 +174,22 @@ def test_converge_goes_on_after_a_failure(data: World, caplog: pytest.LogCapture
     """One mount that stays does not keep the others; the log says which, and why."""
     data.kernel.mounted |= {"a", "b", "c"}
     data.mounter.unmounting.fail(None, Failed("it stays mounted"), None)
-    data.volumes.converge()
+    data.convergence.step()
     assert data.kernel.mounted == {"b"}
-    assert "volume b stays mounted: it stays mounted" in caplog.messages
+    assert "volume b stays as it is: it stays mounted" in caplog.messages
 
 
-def test_converge_waits_for_a_mount_under_way(data: World) -> None:
+def test_converge_leaves_a_mount_under_way_alone(data: World) -> None:
     """What is mounted and not held yet is no garbage while the call that mounts it is at work."""
     data.kernel.mounted.add("before data")
-    with ThreadPoolExecutor(2) as pool, data.mounter.answering.stop_at("data") as gate:
+    with ThreadPoolExecutor(1) as pool, data.mounter.answering.stop_at("data") as gate:
         mounting = pool.submit(data.volumes.mount, "data", "1")
         gate.wait_until_reached()
         assert data.kernel.mounted == {"before data", "data"}
-        converging = pool.submit(data.volumes.converge)
-        data.mounter.unmounting.wait_for(1)
+        data.convergence.step()
+        assert data.mounter.unmounting.taken == ["before data"]
         gate.open()
         mounting.result(WAIT)
-        converging.result(WAIT)
+    data.convergence.step()
     assert data.kernel.mounted == {"data"}
     assert data.holds.of("data") == {"1": 1}
