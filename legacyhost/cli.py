@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from legacyhost.wire import printable
 
 #: Seconds for fetching a host key.
 TRUST_TIMEOUT = 20.0
+#: Seconds in which a plugin that does not serve has tried again.
+TAKEN_OVER = 15.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -253,11 +256,24 @@ def _restore(options: argparse.Namespace) -> int:
         print(f"Volumes: {', '.join(restored.content.names)}")
     for path in restored.aside:
         print(f"Kept: {path}")
-    print(
-        f"A plugin {plugin} that does not serve takes it over within seconds;"
-        f" one that does needs: systemctl restart legacyhost@{plugin}"
-    )
+    if _serves_soon(_socket(plugin)):
+        print(f"The plugin {plugin} serves it.")
+    else:
+        print(f"The plugin {plugin} will take it over when it runs: systemctl start legacyhost@{plugin}.socket")
     return 0
+
+
+def _serves_soon(path: Path) -> bool:
+    """Whether the plugin answers the handshake, at the latest after some seconds."""
+    end = time.monotonic() + TAKEN_OVER
+    while path.exists() and time.monotonic() < end:
+        try:
+            call(path, "Plugin.Activate", {})
+        except Failed:
+            time.sleep(0.2)
+        else:
+            return True
+    return False
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -67,6 +67,8 @@ class State:
         self._reading = threading.Lock()
         self._is_closed = threading.Event()
         self._is_renewing = False
+        #: Told when what has been read or is to be changed cannot be trusted any more; must not wait.
+        self.on_lost: Callable[[str], None] = lambda reason: None
         self._backup = Backup(directory)
         self._reserve = disk.Reserve(directory)
         try:
@@ -154,12 +156,17 @@ class State:
 
     def _read(self, query: str, values: tuple[str, ...] = ()) -> list[Row]:
         if not self._is_ours():
-            raise NotServing(f"the record of volumes {self.path} has been deleted or replaced")
+            raise self._lost("has been deleted or replaced")
         try:
             with self._reading:
                 return self._reader.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise NotServing(f"the record of volumes {self.path} cannot be read: {error}") from error
+            raise self._lost(f"cannot be read: {error}") from error
+
+    def _lost(self, why: str) -> NotServing:
+        reason = f"the record of volumes {self.path} {why}"
+        self.on_lost(reason)
+        return NotServing(reason)
 
     def _change(
         self, failure: str, query: str, values: Sequence[str], make_room: Callable[[], bool] | None = None
@@ -167,7 +174,8 @@ class State:
         """First the record, then its backup; False if there was nothing to change. Raises StateError."""
         with self._writing:
             if not self._is_ours():
-                raise StateError(f"{failure}: {self.path} has been deleted or replaced; restart the plugin")
+                self._lost("has been deleted or replaced")
+                raise StateError(f"{failure}: {self.path} has been deleted or replaced")
             try:
                 with disk.lock(self.path.parent):
                     moment = datetime.now(UTC)

@@ -93,6 +93,7 @@ class FakeSsh:
         for name, value in fields.items():
             assert name in vars(record)
             setattr(record, name, value)
+        record.noticed = fields.get("noticed", max(record.lost, record.tried))
         record.write(str(self.path))
 
     def said(self) -> list[str]:

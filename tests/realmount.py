@@ -56,7 +56,7 @@ class Mounted:
     folder: Path
 
     def record(self) -> Record:
-        (path,) = self.folder.glob("legacyhost:sshfs:data:????????")
+        (path,) = self.folder.glob("connection.????????")
         return Record.read(str(path))
 
     def journal(self) -> str:

@@ -9,13 +9,15 @@ import os
 import posixpath
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from legacyhost.deadline import Deadline
-from legacyhost.drivers import Facts
+from legacyhost.drivers import Connection, Facts
 from legacyhost.drivers import sshfs_options as table
+from legacyhost.drivers.transport import Record
 from legacyhost.errors import InvalidRequest, PluginError, Refused
-from legacyhost.mounts import SOURCE, MountCommand
+from legacyhost.mounts import SERIAL, SOURCE, MountCommand
 from legacyhost.ssh.keyfiles import is_encrypted_file
 from legacyhost.ssh.target import HostKey, Secret, Target, default_identity_files
 from legacyhost.state import Volume, now
@@ -115,6 +117,9 @@ class SshfsDriver:
             pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
             known_hosts = [folder / "known_hosts"]
             _write(known_hosts[0], pinned.line(target.host, target.port) + "\n")
+        # A copy: the mount goes on when the package is removed or upgraded.
+        program = folder / TRANSPORT.name
+        _write(program, TRANSPORT.read_text(encoding="utf-8"))
         _write(configuration, _ssh_config(options, target, known_hosts, "encrypted_key" in volume.facts))
         return MountCommand(
             argv=[
@@ -123,12 +128,27 @@ class SshfsDriver:
                 "-F",
                 str(configuration),
                 "-o",
-                ",".join(_fuse_options(options)),
+                ",".join(_fuse_options(options, program)),
                 f"{target.user}@{target.host}:{target.path}",
                 str(mountpoint),
             ],
             description=f"Volume {volume.name} ({target.user}@{target.host})",
             environment=environment,
+        )
+
+    def connection(self, folder: Path, source: str) -> Connection | None:
+        try:
+            record = Record.read(_record(folder, source.rpartition(":")[2]))
+        except (OSError, ValueError) as error:
+            return Connection(is_up=False, since=now(), reconnects=0, error=f"its record cannot be read: {error}")
+        if not record.connections:
+            return None
+        return Connection(
+            is_up=not record.lost,
+            since=_moment(record.lost_at or record.connected_at),
+            reconnects=record.reconnects,
+            error=record.error,
+            error_at=_moment(record.error_at) if record.error else None,
         )
 
     def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
@@ -199,9 +219,9 @@ class SshfsDriver:
         return is_one_host and posixpath.commonpath(paths) in paths
 
 
-def _fuse_options(options: Mapping[str, str]) -> list[str]:
+def _fuse_options(options: Mapping[str, str], transport: Path) -> list[str]:
     """What goes behind sshfs's -o. No value can have a comma in it: the table sees to that."""
-    chosen = [f"fsname={SOURCE}", f"ssh_command={sys.executable} -I -S {TRANSPORT}"]
+    chosen = [f"fsname={SOURCE}", f"ssh_command={sys.executable} -I -S {transport}"]
     chosen += [*(name for name in table.FUSE_FLAGS if options.get(name) == "true")]
     chosen += [f"{name}={options[name]}" for name in (*table.FUSE_VALUES, "uid", "gid", "umask") if name in options]
     if "true" in (options.get("read_only"), options.get("ro")):
@@ -212,12 +232,20 @@ def _fuse_options(options: Mapping[str, str]) -> list[str]:
 def _transport(options: Mapping[str, str], user: str, folder: Path) -> dict[str, str]:
     """What transport.py is told, in its environment: sshfs cuts ``ssh_command=`` at spaces and knows no quotes."""
     return {
-        # One record for each mount, so that one that is ending writes into no other's.
-        "LEGACYHOST_RECORD": str(folder / SOURCE),
+        "LEGACYHOST_RECORD": _record(folder, SERIAL),
         "LEGACYHOST_FAIL_AFTER": options["fail_after"],
         # Root's changes of owner are real ones.
         "LEGACYHOST_CHOWN": "strict" if user == "root" else options["chown"],
     }
+
+
+def _record(folder: Path, serial: str) -> str:
+    """One for each mount, so that one that is ending writes into no other's."""
+    return str(folder / f"connection.{serial}")
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=0)
 
 
 def _keep_alive(fail_after: int) -> dict[str, str]:

@@ -22,21 +22,20 @@ from collections.abc import Mapping, Sequence
 ATTEMPT = 3.0
 #: An attempt may take so many times as long as the first connection took.
 SLOWER = 3.0
-#: Seconds between two attempts that were refused at once.
-PAUSE = 0.25
-#: Seconds for which a failure counts for everybody who has been waiting meanwhile.
-FRESH = 1.0
+#: Seconds between two attempts that were refused at once: the first, and the longest.
+PAUSE, LONGEST_PAUSE = 0.25, 2.0
+#: Seconds for which a failure counts for everybody who has been waiting meanwhile; if the host itself does not want
+#: us, for longer: it might shut us out altogether.
+FRESH, FRESH_REFUSAL = 1.0, 10.0
+#: What ssh says then; waiting would not help.
+REFUSALS = ("Permission denied", "Host key verification failed", "Too many authentication failures")
 #: Seconds that ssh gets to end when sshfs has.
 PATIENCE = 2.0
 FOREVER = 3600.0
-#: sshfs's end, as standard input and output.
-SOCKET = 0
-#: signal(7).
-SIGKILL = 9
+#: sshfs's end, as standard input and output; signal(7).
+SOCKET, SIGKILL = 0, 9
 #: Bytes.
-CHUNK = 1 << 18
-KEPT = 4096
-LONGEST_ERROR = 200
+CHUNK, KEPT, LONGEST_ERROR = 1 << 18, 4096, 200
 #: draft-ietf-secsh-filexfer-02, sections 3 and 5: the requests that set attributes, and the flag of the owner.
 SETSTAT, FSETSTAT, UIDGID = 9, 10, 2
 _HEADER = struct.Struct(">IB")
@@ -46,19 +45,18 @@ _NUMBER = struct.Struct(">I")
 class Record:
     """What is known of a mount's connections; a file of ``key=value`` lines in /run, replaced whole.
 
-    Times are seconds: ``*_at`` since the epoch, for people; ``lost`` and ``tried`` on the monotonic clock.
+    Times are seconds: ``*_at`` since the epoch, for people; the others on the monotonic clock.
     """
 
     def __init__(self) -> None:
-        #: How often a connection was made, and when the last time; how long the first one took.
-        self.connections = 0
+        #: How often a connection was made, how often of these again; when the last time; how long the first one took.
+        self.connections = self.reconnects = 0
         self.connected_at = 0.0
         self.took = 0.0
         #: Since when there is none; 0 while there is one.
-        self.lost = 0.0
-        self.lost_at = 0.0
-        #: When an attempt last failed; 0 while there is a connection.
-        self.tried = 0.0
+        self.lost = self.lost_at = 0.0
+        #: When an attempt last failed, 0 while there is a connection; when anything last went wrong.
+        self.tried = self.noticed = 0.0
         #: What ssh said last when it failed, and when.
         self.error = ""
         self.error_at = 0.0
@@ -67,16 +65,12 @@ class Record:
     def read(cls, path: str) -> Record:
         """What is recorded; a new record where there is none. Raises OSError, ValueError."""
         record = cls()
-        try:
+        if os.path.exists(path):
             with open(path, encoding="utf-8") as file:
-                lines = file.read().splitlines()
-        except FileNotFoundError:
-            return record
-        for line in lines:
-            key, _, value = line.partition("=")
-            if key not in record.__dict__:
-                raise ValueError(f"{path} has a line that is none of ours")
-            setattr(record, key, type(record.__dict__[key])(value))
+                for line in file.read().splitlines():
+                    key, _, value = line.partition("=")
+                    if key in record.__dict__:  # another version may know others
+                        setattr(record, key, type(record.__dict__[key])(value))
         return record
 
     def write(self, path: str) -> None:
@@ -206,7 +200,7 @@ class Transport:
         self._fail_after = fail_after
         self._arguments = arguments
         self._ignore_chown = ignore_chown
-        self._record = Record.read(path)
+        self._record = _recorded(path)
 
     def run(self) -> int:
         """Carry one connection from its beginning to its end; the exit status."""
@@ -221,9 +215,13 @@ class Transport:
 
     def _connect(self) -> Ssh | None:
         """A connection; None when there was none in the time there is, or sshfs is not there any more."""
-        record = self._record
+        record, pause = self._record, PAUSE
         started = time.monotonic()
-        if record.tried and started - record.tried < FRESH and started > record.lost + self._fail_after:
+        if record.lost and started - record.noticed > self._fail_after:
+            record.lost = started  # nobody has wanted it since then: who does now may wait
+        is_refused = any(refusal in record.error for refusal in REFUSALS)
+        is_over = is_refused or started > record.lost + self._fail_after
+        if record.tried and is_over and started - record.tried < (FRESH_REFUSAL if is_refused else FRESH):
             return None
         while True:
             attempt = time.monotonic()
@@ -236,9 +234,11 @@ class Transport:
                 return None
             self._failed(said)
             # One that got in at the last moment may have taken what sshfs has sent, which no other would get then.
-            if ssh.is_connected or not record.connections or time.monotonic() > record.lost + self._fail_after:
+            is_refused = ssh.is_connected or any(refusal in said for refusal in REFUSALS)
+            if is_refused or not record.connections or time.monotonic() > record.lost + self._fail_after:
                 return None
-            time.sleep(PAUSE)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     def _carry(self, ssh: Ssh) -> bool:
         """Pass on what sshfs sends; whether the end was ssh's, not sshfs's."""
@@ -250,11 +250,13 @@ class Transport:
         while True:
             happened = dict(watched.poll())
             if SOCKET in happened:
-                data = _read(SOCKET) if self._ignore_chown else b""
-                if not data:
-                    return False
                 try:
+                    data = os.read(SOCKET, CHUNK) if self._ignore_chown else b""
+                    if not data:
+                        return False
                     _write(ssh.requests, frames.pass_on(data))
+                except ConnectionResetError:  # sshfs has gone and left answers unread
+                    return False
                 except BrokenPipeError:
                     return True
             elif ssh.ended in happened:
@@ -269,6 +271,7 @@ class Transport:
         was_lost = record.lost > 0
         record.took = record.took or took
         record.connections += 1
+        record.reconnects += was_lost
         record.connected_at = time.time()
         record.lost = record.lost_at = record.tried = 0.0
         self._keep()
@@ -284,7 +287,7 @@ class Transport:
 
     def _lost(self, said: str) -> None:
         # With max_conns= others have been made meanwhile.
-        record = self._record = Record.read(self._path)
+        record = self._record = _recorded(self._path)
         # ssh gives up a silent host itself: the time an operation may wait is over then.
         silence = self._fail_after if said.startswith("Timeout, server") else 0.0
         record.lost = time.monotonic() - silence
@@ -295,7 +298,7 @@ class Transport:
         if said != self._record.error or not self._record.connections:
             _log(said)
         self._record.error = said
-        self._record.error_at = time.time()
+        self._record.error_at, self._record.noticed = time.time(), time.monotonic()
         self._keep()
 
     def _keep(self) -> None:
@@ -306,19 +309,20 @@ class Transport:
             _log(f"{self._path} cannot be written: {error.strerror}")
 
 
+def _recorded(path: str) -> Record:
+    """What can be read of it: the connection matters more."""
+    try:
+        return Record.read(path)
+    except (OSError, ValueError) as error:
+        _log(f"{path} does not count: {error}")
+        return Record()
+
+
 def _is_gone() -> bool:
     """Whether sshfs has closed its end."""
     watched = select.poll()
     watched.register(SOCKET, 0)
     return bool(watched.poll(0))
-
-
-def _read(descriptor: int) -> bytes:
-    """Empty when sshfs has gone, also when it has left answers unread."""
-    try:
-        return os.read(descriptor, CHUNK)
-    except ConnectionResetError:
-        return b""
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -150,3 +150,19 @@ def test_a_read_only_disk(fresh: Installed) -> None:
     machine.run(f"mount -o remount,rw {STATE}")
     assert starts(fresh) == 1
     assert labels(fresh) == before
+
+
+def test_a_record_that_is_lost_while_it_is_served(fresh: Installed) -> None:
+    """Nothing is answered from then on; the status says what to do, and after that docker has all it had."""
+    machine = fresh.machine
+    expected = prepare(fresh)
+    fresh.start("holder", "other", "while :; do date >>/data/log; sleep 0.1; done", "--stop-timeout", "1")
+    machine.run(f"rm {RECORD}")
+    failed = machine.docker("run", "--rm", "-v", "data:/data", "busybox", "true", check=False)
+    assert failed.returncode != 0
+    machine.wait_for(f"systemctl status {SERVICE} | grep -q 'legacyhost restore --plugin sshfs'", 20)
+    assert "The plugin sshfs serves it." in machine.run("legacyhost restore --plugin sshfs", timeout=60).stdout
+    assert labels(fresh) == expected
+    assert starts(fresh) == 1
+    before = len(fresh.on_remote("other/log").splitlines())
+    machine.wait_for(lambda: len(fresh.on_remote("other/log").splitlines()) > before)

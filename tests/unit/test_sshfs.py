@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from namespace import in_own_namespace
 
-from legacyhost.drivers import transport
 from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.mounts import SOURCE, MountCommand
 from legacyhost.state import Volume
@@ -25,7 +24,11 @@ KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIFQgkK8sPvY0QmXN2Ltq2vOt1M8Q2n0Uqn4Wf3bW7h6c"
 FACTS = {"host_key_kind": "ssh-ed25519", "host_key_blob": KEY, "host_key": "SHA256:x", "free": "1.0 of 2.0 GiB"}
 SSHCMD = "anna@nas.example.org:/srv/data"
 #: What sshfs runs in place of ssh.
-TRANSPORT = f"ssh_command={sys.executable} -I -S {transport.__file__}"
+
+
+def transport_in(folder: Path) -> str:
+    """The option that makes sshfs run the copy of transport.py there in ssh's place."""
+    return f"ssh_command={sys.executable} -I -S {folder}/transport.py"
 
 
 @pytest.fixture
@@ -78,7 +81,7 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
         "-F",
         str(folder / "ssh_config"),
         "-o",
-        f"fsname={SOURCE},{TRANSPORT},allow_other,reconnect,auto_cache",
+        f"fsname={SOURCE},{transport_in(folder)},allow_other,reconnect,auto_cache",
         "anna@nas:/sp ace/$HOME/%d,é",
         str(MOUNTPOINT),
     ]
@@ -90,7 +93,7 @@ def test_nothing_a_user_can_give_is_taken_for_the_source(driver: SshfsDriver, fo
     given = command(driver, folder, sshcmd="anna@nas:/srv/@SOURCE@/{source}/%s")
     words = given.words("the-source")
     assert words[-2:] == ["anna@nas:/srv/@SOURCE@/{source}/%s", str(MOUNTPOINT)]
-    options = f"fsname=the-source,{TRANSPORT},allow_other,reconnect,auto_cache"
+    options = f"fsname=the-source,{transport_in(folder)},allow_other,reconnect,auto_cache"
     assert [word for word in words if "the-source" in word] == [options]
 
 
@@ -101,7 +104,7 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
     )
     expected = {
         f"fsname={SOURCE}",
-        TRANSPORT,
+        transport_in(folder),
         "ro",
         "uid=1000",
         "gid=100",

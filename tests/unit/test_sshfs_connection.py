@@ -43,7 +43,7 @@ def test_the_connection_is_told_what_to_do_by_its_environment(
     """What root changes is changed; each mount has a record of its own, in the volume's folder."""
     given = command(tmp_path, sshcmd=f"{user}@nas:", **options)
     assert given.variables("a:mount:1") == {
-        "LEGACYHOST_RECORD": str(tmp_path / "a:mount:1"),
+        "LEGACYHOST_RECORD": str(tmp_path / "connection.1"),
         "LEGACYHOST_FAIL_AFTER": fail_after,
         "LEGACYHOST_CHOWN": chown,
     }

@@ -10,7 +10,7 @@ import pytest
 from fakes import WAIT
 from fakessh import ECHO, REFUSE, SILENT, Start, hosts, until
 
-from legacyhost.drivers.transport import ATTEMPT, FRESH
+from legacyhost.drivers.transport import ATTEMPT, FRESH, FRESH_REFUSAL, REFUSALS
 
 FRAME = b"\0\0\0\5\1\0\0\0\3"
 
@@ -101,6 +101,30 @@ def test_a_failure_does_not_count_for_those_who_come_later(start: Start) -> None
     assert len(ssh.started()) == 1
     ssh.recorded(connections=1, lost=now - 100, tried=ssh.record().tried - FRESH)
     ssh.line(fail_after=30).exchange(FRAME)
+    assert len(ssh.started()) == 2
+
+
+def test_a_loss_that_nobody_has_noticed_is_a_new_one(start: Start) -> None:
+    """The connection was lost at night: the first operation in the morning waits for a host that is just starting."""
+    ssh = start(f"[ $attempt -le 2 ] && {{ {REFUSE}; }}; {ECHO}")
+    ssh.recorded(connections=1, lost=time.monotonic() - 100)
+    ssh.line(fail_after=60).exchange(FRAME)
+    assert len(ssh.started()) == 3
+    assert ssh.record().reconnects == 1
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+def test_a_host_that_does_not_want_us_is_not_pressed(start: Start, refusal: str) -> None:
+    """It might shut this machine out: one attempt, and for a while its answer counts for everybody."""
+    ssh = start(f"echo 'anna@nas: {refusal}' >&2; exit 255")
+    ssh.recorded(connections=1, lost=time.monotonic())
+    assert ssh.line(fail_after=3600).status() == 255
+    assert ssh.line(fail_after=3600).status() == 255
+    assert len(ssh.started()) == 1
+    record = ssh.record()
+    record.tried -= FRESH_REFUSAL
+    record.write(str(ssh.path))
+    assert ssh.line(fail_after=3600).status() == 255
     assert len(ssh.started()) == 2
 
 

@@ -37,15 +37,14 @@ def test_where_nothing_is_written_a_record_begins(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["colour=red\n", "__class__=x\n", "read=1\n", "nonsense\n", "\n", "lost\n"])
-def test_a_line_that_is_none_of_ours_is_an_error(tmp_path: Path, content: str) -> None:
-    """Not a record with something missing, and no way to set what is no field."""
+@pytest.mark.parametrize("content", ["colour=red\n", "__class__=x\n", "read=1\n", "nonsense\n", "\n"])
+def test_a_line_that_is_none_of_ours_does_not_count(tmp_path: Path, content: str) -> None:
+    """Another version may have written it; there is no way to set what is no field."""
     (tmp_path / "record").write_text(f"connections=1\n{content}")
-    with pytest.raises(ValueError, match=r"none of ours|could not convert"):
-        Record.read(str(tmp_path / "record"))
+    assert vars(Record.read(str(tmp_path / "record"))) == {**vars(Record()), "connections": 1}
 
 
-@pytest.mark.parametrize("content", [b"connections=many\n", b"took=\n", b"error=\xff\n"])
+@pytest.mark.parametrize("content", [b"connections=many\n", b"took=\n", b"lost\n", b"error=\xff\n"])
 def test_a_value_without_meaning_is_an_error(tmp_path: Path, content: bytes) -> None:
     """A ValueError, whichever it is."""
     (tmp_path / "record").write_bytes(content)
