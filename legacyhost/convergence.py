@@ -19,7 +19,7 @@ from legacyhost import log
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed, PluginError
 from legacyhost.history import History
-from legacyhost.holds import Holds
+from legacyhost.holds import UNKNOWN, Holds
 from legacyhost.mounting import Mounting
 from legacyhost.mounts.mountinfo import MOUNTINFO
 from legacyhost.status import COVERED, LOST, MOUNTED, NOT_MOUNTED, SILENT
@@ -28,8 +28,9 @@ from legacyhost.turns import Turns
 #: Seconds for which nobody must have used a volume before its holds are forgotten: between the reply to Mount and
 #: the container lies the engine's own work.
 GRACE = 30.0
-#: Seconds between two looks while there are doubts, and between two looks at who uses what when there are none.
-OFTEN, SELDOM = 5.0, 300.0
+#: Seconds between two looks while there are doubts; between two looks at who uses what when there are none and
+#: something has been mounted or unmounted on this machine, as it is when containers come and go; and when nothing has.
+OFTEN, CHANGED, SELDOM = 5.0, 30.0, 300.0
 #: Seconds a mount may take to answer before it is said to be silent, and for which the answer is believed.
 PATIENCE, FRESH = 5.0, 10.0
 #: Seconds a change of mountinfo is let settle: an engine changes it many times for each container.
@@ -108,6 +109,10 @@ class Convergence:
             log.event(log.WARNING, f"it cannot be found out whether volume {name} answers: {error}", {"VOLUME": name})
             self._probed(name)
 
+    def changed(self) -> None:
+        """Something was mounted or unmounted: perhaps a container has come or gone without a word to us."""
+        self._due = min(self._due, self._searched + CHANGED)
+
     def step(self) -> bool:
         """One look at everything, and what follows from it; whether there are doubts left."""
         with self._changing:
@@ -143,12 +148,14 @@ class Convergence:
             watched.register(self._wakes, select.POLLIN)
             pause = 0.0
             while True:
-                watched.poll(pause * 1000)
+                happened = dict(watched.poll(pause * 1000))
+                if mountinfo.fileno() in happened:
+                    self.changed()
                 time.sleep(SETTLE)
                 with suppress(BlockingIOError):
                     os.read(self._wakes, 4096)
                 try:
-                    pause = OFTEN if self.step() else SELDOM
+                    pause = OFTEN if self.step() else max(OFTEN, self._due - self._clock())
                 except PluginError as error:
                     log.event(log.WARNING, error.message)
                     pause = OFTEN
@@ -198,16 +205,27 @@ class Convergence:
             if seen is None:
                 continue
             if any(self._mounting.is_used_by(name, user) for user in users):
-                if not seen.held and self._left.get(name) != seen:
-                    text = f"volume {name} is in use by running containers, and the record of that is lost"
-                    log.event(log.WARNING, text, {"VOLUME": name})
-                self._left[name] = seen
                 del self._doubts[name]
+                if not seen.held:
+                    self._recover(name)
+                else:
+                    self._left[name] = seen
             elif seen != doubted:
                 self._doubts[name] = (now, seen)
             elif not seen.held or now - since >= GRACE:
                 del self._doubts[name]
                 self._let_go(name, seen)
+
+    def _recover(self, name: str) -> None:
+        """Record again that the volume is held, though not by whom."""
+        try:
+            with self._turns.turn(name, Deadline.after(TURN)):
+                if not self._holds.of(name):
+                    self._holds.add(name, UNKNOWN)
+                    text = f"volume {name} is in use by running containers, and the record of that was lost"
+                    log.event(log.WARNING, text, {"VOLUME": name})
+        except PluginError as error:
+            log.event(log.WARNING, error.message, {"VOLUME": name})
 
     def _let_go(self, name: str, seen: Seen) -> None:
         """Unmount the volume and forget the holds on it, unless somebody has come meanwhile."""

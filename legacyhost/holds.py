@@ -14,6 +14,8 @@ from pathlib import Path
 from legacyhost.errors import Failed
 
 FILE = "holds.json"
+#: Stands for the IDs of those whose holds were lost with the record; no engine's ID is like it.
+UNKNOWN = "?"
 
 
 class Holds:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from legacyhost import log
 from legacyhost.deadline import Deadline
 from legacyhost.drivers import Driver
 from legacyhost.errors import Failed, NoSuchVolume, PluginError, Refused
 from legacyhost.history import History
-from legacyhost.holds import Holds
+from legacyhost.holds import UNKNOWN, Holds
 from legacyhost.mounting import EXPLAIN, Mounting
 from legacyhost.names import check_volume_name
 from legacyhost.state import State, Volume, now
-from legacyhost.status import MOUNTED, NOT_MOUNTED, status
+from legacyhost.status import LOST, MOUNTED, NOT_MOUNTED, status
 from legacyhost.surfaces.volume import VolumeInfo
 from legacyhost.turns import Turns
 
@@ -113,6 +114,7 @@ class Volumes:
                 self._history.error(name, error.message)
                 raise
             try:
+                self._compare(name, was_mounted)
                 self._holds.add(name, mount_id)
             except PluginError:
                 if not was_mounted:  # the caller gets an error, so nobody would ever unmount it
@@ -154,6 +156,17 @@ class Volumes:
             self._mounting.clean(name)
             self._mounting.forget(name)
             self._history.forget(name)
+
+    def _compare(self, name: str, was_mounted: bool) -> None:
+        """Before another hold is recorded: those that there are have to fit what was mounted."""
+        held = self._holds.total(name)
+        if was_mounted and not held:
+            # Somebody may have it whose hold was lost; and the last of those that are known must not unmount it then.
+            self._holds.add(name, UNKNOWN)
+            self.on_doubt(name)
+        elif held and not was_mounted and self._history.of(name).state != LOST:
+            text = f"volume {name} was not mounted any more; containers that have had it have to be restarted"
+            log.event(log.WARNING, text, {"VOLUME": name})
 
     def _known(self, name: str) -> Volume:
         check_volume_name(name)

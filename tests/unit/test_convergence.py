@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from fakes import WAIT, World
 
-from legacyhost.convergence import GRACE, OFTEN, SELDOM
+from legacyhost.convergence import CHANGED, GRACE, OFTEN, SELDOM
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
+from legacyhost.holds import UNKNOWN
 from legacyhost.status import COVERED, LOST, MOUNTED, NOT_MOUNTED
 
-IN_USE = "volume data is in use by running containers, and the record of that is lost"
+IN_USE = "volume data is in use by running containers, and the record of that was lost"
 GONE = "volume data is not mounted any more; containers that have it have to be restarted"
 FREED = "volume data was held by 1 and used by nobody: it is free now"
 TAKEN_AWAY = "volume data was mounted and used by nobody: it is free now"
@@ -67,25 +68,59 @@ def test_a_mount_nobody_holds_is_taken_away_at_the_first_look(data: World, caplo
     assert shown(data) == NOT_MOUNTED
 
 
-@pytest.mark.parametrize("when", ["asked", "later"])
+@pytest.mark.parametrize("when", ["asked", "changed", "later"])
 def test_a_mount_nobody_holds_stays_while_it_is_used(data: World, caplog: pytest.LogCaptureFixture, when: str) -> None:
-    """Then the record was lost, not the container: said once, and tried again when asked or after a while."""
+    """Then the record was lost, not the container: said once, held again, and freed when that has ended."""
     data.holds.clear("data")
     data.kernel.users["data"] = [4711]
     look(data, SELDOM / 2)
     assert data.kernel.mounted == {"data"}
     assert caplog.messages == [IN_USE]
+    assert data.holds.of("data") == {UNKNOWN: 1}
     assert data.mounter.asking.taken == ["all"], "what was found in use is not looked for again and again"
     data.kernel.users.clear()
     look(data, OFTEN)
     assert data.kernel.mounted == {"data"}
     if when == "asked":
         data.volumes.unmount("data", "lost")
-        look(data, OFTEN)
+    elif when == "changed":
+        data.convergence.changed()
     else:
         look(data, SELDOM)
+    look(data, GRACE + OFTEN)
     data.assert_nothing_is_left()
-    assert caplog.messages == [IN_USE, TAKEN_AWAY]
+    assert caplog.messages == [IN_USE, FREED]
+
+
+def test_whose_hold_was_lost_keeps_the_mount_when_another_goes(data: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The last of those that are known is not the last there is."""
+    data.holds.clear("data")
+    data.kernel.users["data"] = [4711]
+    data.volumes.mount("data", "2")
+    assert data.holds.of("data") == {UNKNOWN: 1, "2": 1}
+    data.volumes.unmount("data", "2")
+    look(data, SELDOM + GRACE)
+    assert data.kernel.mounted == {"data"}
+    data.kernel.users.clear()
+    data.volumes.unmount("data", "1")
+    look(data, GRACE + OFTEN)
+    data.assert_nothing_is_left()
+    assert caplog.messages == [FREED]
+
+
+def test_containers_that_come_and_go_are_a_reason_to_look(data: World) -> None:
+    """One that has gone without a word leaves its hold: that is found out soon, and not at each change again."""
+    data.volumes.activated()
+    data.kernel.users["data"] = [4711]
+    look(data, OFTEN)
+    data.kernel.users.clear()
+    data.mounter.asking.taken.clear()
+    for _ in range(3):
+        data.convergence.changed()
+        look(data, OFTEN)
+    assert data.mounter.asking.taken == []
+    look(data, CHANGED + GRACE)
+    data.assert_nothing_is_left()
 
 
 def test_holds_nobody_uses_are_forgotten_after_a_time_of_grace(data: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -252,7 +287,7 @@ def test_who_comes_while_users_are_looked_for_keeps_the_mount(data: World) -> No
         gate.open()
         stepping.result(WAIT)
     assert data.kernel.mounted == {"data"}
-    assert data.holds.of("data") == {"2": 1}
+    assert data.holds.of("data") == {UNKNOWN: 1, "2": 1}
     assert data.mounter.unmounting.taken == []
 
 
