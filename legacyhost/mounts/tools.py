@@ -92,8 +92,7 @@ threads=$(find /proc/[0-9]*/task/[0-9]*/ns/mnt -printf '%l %h\\n' 2>/dev/null | 
     { namespace[$4, $6] = $1 }
     $4 != $6 { process[$6] = $4 }
     END { for (t in process) if (namespace[process[t], t] != namespace[process[t], process[t]])
-        print "/proc/" process[t] "/task/" t "/mountinfo" }')
-could $?
+        print "/proc/" process[t] "/task/" t "/mountinfo" }') || exit 1
 [ -z "$threads" ] || grep -a -s -F -e "$1" /dev/null $threads
 could $?
 printf '\\0'
