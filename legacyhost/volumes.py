@@ -164,6 +164,8 @@ class Volumes:
             # Somebody may have it whose hold was lost; and the last of those that are known must not unmount it then.
             self._holds.add(name, UNKNOWN)
             self.on_doubt(name)
+            text = f"volume {name} was mounted, and the record of who has it was lost: it stays while it is used"
+            log.event(log.WARNING, text, {"VOLUME": name})
         elif held and not was_mounted and self._history.of(name).state != LOST:
             text = f"volume {name} was not mounted any more; containers that have had it have to be restarted"
             log.event(log.WARNING, text, {"VOLUME": name})

@@ -17,6 +17,7 @@ from legacyhost.status import COVERED, LOST, MOUNTED, NOT_MOUNTED
 IN_USE = "volume data is in use by running containers, and the record of that was lost"
 GONE = "volume data is not mounted any more; containers that have it have to be restarted"
 FREED = "volume data was held by 1 and used by nobody: it is free now"
+FOUND = "volume data was mounted, and the record of who has it was lost: it stays while it is used"
 TAKEN_AWAY = "volume data was mounted and used by nobody: it is free now"
 COVERS = "something else (by-hand) is mounted where volume data belongs; undo it: umount /fake/mounts/data"
 
@@ -105,7 +106,7 @@ def test_whose_hold_was_lost_keeps_the_mount_when_another_goes(data: World, capl
     data.volumes.unmount("data", "1")
     look(data, GRACE + OFTEN)
     data.assert_nothing_is_left()
-    assert caplog.messages == [FREED]
+    assert caplog.messages == [FOUND, FREED]
 
 
 def test_containers_that_come_and_go_are_a_reason_to_look(data: World) -> None:
