@@ -49,7 +49,7 @@ MAY_KNOW = {
     "legacyhost.status": {"drivers", "history"},
     "legacyhost.mounting": {"errors", "deadline", "log", "wire", "drivers", "mounts", "state", "status"},
     "legacyhost.convergence": {"errors", "deadline", "log", "mounts.mountinfo"} | BESIDE,
-    "legacyhost.volumes": {"errors", "deadline", "names", "drivers", "state", "surfaces"} | BESIDE,
+    "legacyhost.volumes": {"errors", "deadline", "log", "names", "drivers", "state", "surfaces"} | BESIDE,
 }
 #: What is run as a program of its own, while somebody waits for it: it loads these and nothing else.
 SCRIPTS = {"legacyhost.drivers.transport": {"os", "select", "struct", "sys", "time", "__future__", "collections.abc"}}
