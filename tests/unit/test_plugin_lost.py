@@ -62,7 +62,7 @@ def test_a_lost_record_is_not_served_any_more(host: Host, tmp_path: Path, harm: 
         host.current.call(rpc, GET)
     until(lambda: "legacyhost restore --plugin foo" in host.status)
     assert not is_serving(host)
-    with pytest.raises(PluginError, match="plugin foo is not serving: .*legacyhost restore --plugin foo"):
+    with pytest.raises(PluginError, match=r"plugin foo is not serving: .*legacyhost restore --plugin foo"):
         host.current.call("Plugin.Activate", b"")
     restore(record.parent)
     until(lambda: is_serving(host))
