@@ -71,6 +71,8 @@ class Convergence:
         self._wakes, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._changing = threading.Lock()
         self._asked: set[str | None] = set()
+        #: Holds from before that moment, in seconds since the epoch, may be left over.
+        self._suspect = 0.0
         #: Volume to the moment its next probe may begin.
         self._probes: dict[str, float] = {}
         #: Volume to (since when, as what) nobody has been seen to use it; volume to how it was found and left, because
@@ -87,17 +89,27 @@ class Convergence:
     def start(self) -> None:
         """Begin with a look at everything; returns at once."""
         self.doubt(None)
+        for name in self._mounting.mounted():
+            if self._history.of(name).state == SILENT:
+                self.probe(name)  # nobody is waiting for its answer any more
         threading.Thread(target=self._run, name="convergence", daemon=True).start()
 
     def doubt(self, name: str | None) -> None:
-        """See who uses that volume, or all of them. Returns at once."""
+        """See who uses that volume; or, None, all that are held until now, by an engine that may be no more.
+
+        Returns at once.
+        """
         with self._changing:
             self._asked.add(name)
+            if name is None:
+                self._suspect = time.time()
         with suppress(BlockingIOError):  # then it is awake already
             os.write(self._wake, b"!")
 
     def probe(self, name: str) -> None:
         """Find out whether the volume's mount answers, unless that was done just now. Returns at once."""
+        if name in self._doubts:
+            return  # it would look used
         now = self._clock()
         with self._changing:
             if now < self._probes.get(name, 0.0) or self._mounting.source(name) is None:
@@ -132,7 +144,11 @@ class Convergence:
                 continue
             if seen.state == COVERED:
                 self._doubts.pop(name, None)
-            elif is_due or name in asked or (seen.is_odd and self._left.get(name) != seen):
+            elif (
+                name in asked
+                or (is_due and (seen.is_odd or self._may_be_left_over(name, seen)))
+                or (seen.is_odd and self._left.get(name) != seen)
+            ):
                 self._doubts.setdefault(name, (now, seen))
         self._forget_others(found)
         if self._doubts and now - self._searched >= OFTEN:
@@ -188,6 +204,10 @@ class Convergence:
             log.event(log.WARNING, text, {"VOLUME": name})
         return seen
 
+    def _may_be_left_over(self, name: str, seen: Seen) -> bool:
+        """Others are held by an engine that has been there since, whether we see it use them or not."""
+        return UNKNOWN in seen.held or self._holds.changed(name) <= self._suspect
+
     def _forget_others(self, found: Mapping[str, object]) -> None:
         """Of volumes that are neither mounted nor held any more, nothing that was seen before counts."""
         for name in self._found - found.keys():
@@ -212,6 +232,8 @@ class Convergence:
                     self._left[name] = seen
             elif seen != doubted:
                 self._doubts[name] = (now, seen)
+            elif (idle := self._mounting.idle(name)) < now - since:
+                self._doubts[name] = (now - idle, seen)  # an engine that copies is seen only while it has a file open
             elif not seen.held or now - since >= GRACE:
                 del self._doubts[name]
                 self._let_go(name, seen)

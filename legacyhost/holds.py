@@ -39,6 +39,13 @@ class Holds:
         except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise Failed(f"the record of who uses volume {name}, {path}, cannot be read") from error
 
+    def changed(self, name: str) -> float:
+        """When the holds on the volume were last changed, in seconds since the epoch; 0 where there are none."""
+        try:
+            return (self._directory / name / FILE).stat().st_mtime
+        except OSError:
+            return 0.0
+
     def total(self, name: str) -> int:
         return sum(self.of(name).values())
 

@@ -5,6 +5,7 @@ Everything that is asked without a turn (``source``, ``state``) is answered from
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from legacyhost.deadline import Deadline
 from legacyhost.drivers import Connection, Driver
 from legacyhost.errors import Failed, PluginError, Refused
 from legacyhost.mounts import MountCommand, Mounter, MountFailed, Mountpoints, Question, User
-from legacyhost.state import Volume
+from legacyhost.state import Volume, now
 from legacyhost.status import COVERED, LOST, MOUNTED, MOUNTING, NOT_MOUNTED
 from legacyhost.wire import printable
 
@@ -66,6 +67,11 @@ class Mounting:
         source = self.source(name)
         return self.driver.connection(self._folder(name), source) if source else None
 
+    def idle(self, name: str) -> float:
+        """Seconds for which nobody has wanted anything of the mount, infinite if that is not known."""
+        connection = self.connection(name)
+        return max(0.0, (now() - connection.used).total_seconds()) if connection else math.inf
+
     def ask(self, name: str) -> Question:
         """Begin to find out whether the mount answers."""
         return self._mountpoints.ask(name)
@@ -105,10 +111,12 @@ class Mounting:
 
     def unmount(self, name: str, deadline: Deadline, *, unless_used: bool = False) -> None:
         """Take the mount away, if there is one. Raises Failed; Refused where it is not ours or is used."""
-        if self._mountpoints.is_mounted(name):
+        is_mounted = self._mountpoints.is_mounted(name)
+        if is_mounted:
             self._refuse_if_covered(name)
-            if unless_used:
-                self._refuse_if_used(name)
+        if unless_used:
+            self._refuse_if_used(name)  # of a mount that was unmounted by hand, too: its containers still have it
+        if is_mounted:
             self._mounter.unmount(name, self._mountpoints.path(name), deadline)
         self.clean(name)
 

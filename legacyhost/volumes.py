@@ -149,7 +149,8 @@ class Volumes:
             volume = self._state.get(name)
             driver = self._mounting.driver
             driver.removal(volume, [other for other in self._state.all() if other.name != name])
-            self._mounting.unmount(name, deadline, unless_used=True)
+            is_in_doubt = bool(self._mounting.path(name)) or self._holds.total(name) > 0
+            self._mounting.unmount(name, deadline, unless_used=is_in_doubt)
             self._holds.clear(name)
             driver.remove(volume, deadline)
             self._state.remove(name)

@@ -18,11 +18,15 @@ Facts = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Connection:
-    """What a mount knows of its connection; ``since`` when it has been there, or away; times have a zone."""
+    """What a mount knows of its connection; ``since`` when it has been there, or away; times have a zone.
+
+    ``used`` is when somebody last wanted something of it, to some seconds.
+    """
 
     is_up: bool
     since: datetime
     reconnects: int
+    used: datetime
     error: str = ""
     error_at: datetime | None = None
 

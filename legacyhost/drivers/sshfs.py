@@ -137,16 +137,23 @@ class SshfsDriver:
         )
 
     def connection(self, folder: Path, source: str) -> Connection | None:
+        path = Path(_record(folder, source.rpartition(":")[2]))
         try:
-            record = Record.read(_record(folder, source.rpartition(":")[2]))
+            used = path.stat().st_mtime
+            record = Record.read(str(path))
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError) as error:
-            return Connection(is_up=False, since=now(), reconnects=0, error=f"its record cannot be read: {error}")
+            return Connection(
+                is_up=False, since=now(), reconnects=0, used=now(), error=f"its record cannot be read: {error}"
+            )
         if not record.connections:
             return None
         return Connection(
             is_up=not record.lost,
             since=_moment(record.lost_at or record.connected_at),
             reconnects=record.reconnects,
+            used=_moment(used),
             error=record.error,
             error_at=_moment(record.error_at) if record.error else None,
         )

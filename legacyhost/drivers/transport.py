@@ -4,9 +4,9 @@ sshfs runs this in place of ssh (``ssh_command=``), each time it needs a connect
 ssh's own. Later ones are repeated for as long as an operation may wait (``fail_after``), because sshfs itself fails
 everybody who waits at the first refusal; once the host has been away for longer, everybody gets a prompt error.
 
-What ssh receives goes to sshfs directly; only what sshfs sends passes through here, and not even that with
-``chown=strict``. Runs as a script of its own (``python3 -I -S``), so it knows nothing but the standard library, and
-as little of that as can be: it is started while a container waits. The service reads what it records.
+What ssh receives goes to sshfs directly; only what sshfs sends passes through here. Runs as a script of its own
+(``python3 -I -S``), so it knows nothing but the standard library, and as little of that as can be: it is started while
+a container waits. The service reads what it records, and, in the time of the record's file, when it was last used.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ PAUSE, LONGEST_PAUSE = 0.25, 2.0
 FRESH, FRESH_REFUSAL = 1.0, 10.0
 #: What ssh says then; waiting would not help.
 REFUSALS = ("Permission denied", "Host key verification failed", "Too many authentication failures")
-#: Seconds that ssh gets to end when sshfs has.
-PATIENCE = 2.0
-FOREVER = 3600.0
+#: Seconds, to the accuracy of which it is noted when the mount was last used; that ssh gets to end when sshfs has.
+USED, PATIENCE, FOREVER = 5.0, 2.0, 3600.0
 #: sshfs's end, as standard input and output; signal(7).
 SOCKET, SIGKILL = 0, 9
 #: Bytes.
@@ -130,24 +129,19 @@ def _without_owner(frame: bytes) -> bytes:
 class Ssh:
     """One ssh process; what it receives goes straight into sshfs's socket, ``requests`` leads to its input."""
 
-    def __init__(self, arguments: Sequence[str], *, through: bool) -> None:
-        """``through``: its input comes from here; otherwise it too is sshfs's socket."""
+    def __init__(self, arguments: Sequence[str]) -> None:
         self.is_connected = False
         self._token = f"connected {os.urandom(16).hex()}"
         self._said = b""
         self.errors, theirs = os.pipe()
-        self.requests = -1
-        actions = [(os.POSIX_SPAWN_DUP2, theirs, 2)]
-        if through:
-            source, self.requests = os.pipe()
-            actions.append((os.POSIX_SPAWN_DUP2, source, 0))
+        source, self.requests = os.pipe()
+        actions = [(os.POSIX_SPAWN_DUP2, theirs, 2), (os.POSIX_SPAWN_DUP2, source, 0)]
         # Run when it has logged in, by the shell in $SHELL or else in the passwd file, which may be anything.
         tell = ["-oPermitLocalCommand=yes", f"-oLocalCommand=echo {self._token} >&2"]
         environment = {**os.environ, "SHELL": "/bin/sh"}
         self.pid = os.posix_spawnp("ssh", ["ssh", *tell, *arguments], environment, file_actions=actions)
         os.close(theirs)
-        if through:
-            os.close(source)
+        os.close(source)
         self.ended = os.pidfd_open(self.pid)
 
     def wait_until_connected(self, seconds: float) -> bool:
@@ -178,8 +172,7 @@ class Ssh:
 
     def finish(self, patience: float) -> str:
         """End it, at the latest after ``patience`` seconds, and return the last line it said."""
-        if self.requests >= 0:
-            os.close(self.requests)
+        os.close(self.requests)
         if not select.select([self.ended], [], [], patience)[0]:
             os.kill(self.pid, SIGKILL)
         os.waitpid(self.pid, 0)
@@ -225,7 +218,7 @@ class Transport:
             return None
         while True:
             attempt = time.monotonic()
-            ssh = Ssh(self._arguments, through=self._ignore_chown)
+            ssh = Ssh(self._arguments)
             if ssh.wait_until_connected(max(ATTEMPT, SLOWER * record.took) if record.connections else FOREVER):
                 self._connected(time.monotonic() - attempt)
                 return ssh
@@ -233,8 +226,7 @@ class Transport:
             if _is_gone():
                 return None
             self._failed(said)
-            # One that got in at the last moment may have taken what sshfs has sent, which no other would get then.
-            is_refused = ssh.is_connected or any(refusal in said for refusal in REFUSALS)
+            is_refused = any(refusal in said for refusal in REFUSALS)
             if is_refused or not record.connections or time.monotonic() > record.lost + self._fail_after:
                 return None
             time.sleep(pause)
@@ -242,29 +234,37 @@ class Transport:
 
     def _carry(self, ssh: Ssh) -> bool:
         """Pass on what sshfs sends; whether the end was ssh's, not sshfs's."""
-        frames = Frames()
+        frames, used = Frames(), 0.0
         watched = select.poll()
-        watched.register(SOCKET, select.POLLIN if self._ignore_chown else 0)
+        watched.register(SOCKET, select.POLLIN)
         watched.register(ssh.ended, select.POLLIN)
         watched.register(ssh.errors, select.POLLIN)
         while True:
             happened = dict(watched.poll())
             if SOCKET in happened:
                 try:
-                    data = os.read(SOCKET, CHUNK) if self._ignore_chown else b""
+                    data = os.read(SOCKET, CHUNK)
                     if not data:
                         return False
-                    _write(ssh.requests, frames.pass_on(data))
+                    _write(ssh.requests, frames.pass_on(data) if self._ignore_chown else data)
                 except ConnectionResetError:  # sshfs has gone and left answers unread
                     return False
                 except BrokenPipeError:
                     return True
+                if time.monotonic() - used > USED:
+                    used = time.monotonic()
+                    self._used()
             elif ssh.ended in happened:
                 return True
             elif happened[ssh.errors] & select.POLLIN:
                 ssh.listen()
             else:
                 watched.unregister(ssh.errors)
+
+    def _used(self) -> None:
+        """Note when the mount was last used, in the time of the record."""
+        if os.path.exists(self._path):
+            os.utime(self._path)
 
     def _connected(self, took: float) -> None:
         record = self._record

@@ -89,7 +89,9 @@ class UnitMounter:
         if wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PROMPT))):
             return
         # Perhaps there is no program any more that could do it; otherwise it may be writing what was not sent yet.
-        is_alive = run(["systemctl", "is-active", self.pattern(volume)], deadline.left()).returncode == 0
+        # (Its state does not tell: where systemd waits for processes that are no more, that takes its time.)
+        main = run(["systemctl", "show", "--property=MainPID", "--value", self.pattern(volume)], deadline.left())
+        is_alive = any(line not in ("", "0") for line in main.stdout.split("\n"))
         if not is_alive or not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
             self.unstick(volume, mountpoint, deadline)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from fakes import WAIT, World
 
 from legacyhost.convergence import CHANGED, GRACE, OFTEN, SELDOM
 from legacyhost.deadline import Deadline
+from legacyhost.drivers import Connection
 from legacyhost.errors import Failed
 from legacyhost.holds import UNKNOWN
 from legacyhost.status import COVERED, LOST, MOUNTED, NOT_MOUNTED
@@ -20,6 +22,7 @@ FREED = "volume data was held by 1 and used by nobody: it is free now"
 FOUND = "volume data was mounted, and the record of who has it was lost: it stays while it is used"
 TAKEN_AWAY = "volume data was mounted and used by nobody: it is free now"
 COVERS = "something else (by-hand) is mounted where volume data belongs; undo it: umount /fake/mounts/data"
+LONG_AGO = datetime(2024, 2, 29, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -107,6 +110,42 @@ def test_whose_hold_was_lost_keeps_the_mount_when_another_goes(data: World, capl
     look(data, GRACE + OFTEN)
     data.assert_nothing_is_left()
     assert caplog.messages == [FOUND, FREED]
+
+
+def test_what_an_engine_has_mounted_since_it_started_is_its_own_business(data: World) -> None:
+    """podman volume mount has no process; a copy into a new volume is seen only now and then."""
+    data.volumes.activated()
+    data.kernel.users["data"] = [4711]
+    look(data, OFTEN)
+    data.volumes.create("later", {})
+    data.volumes.mount("later", "1")
+    for _ in range(3):
+        data.convergence.changed()
+        look(data, SELDOM + GRACE)
+    assert data.kernel.mounted == {"data", "later"}
+    data.volumes.activated()
+    look(data, GRACE + 2 * OFTEN)
+    assert data.kernel.mounted == {"data"}
+
+
+def test_what_is_asked_for_files_is_used(data: World) -> None:
+    """By an engine that copies, and has a file open only now and then; the time of grace begins when it has ended."""
+    data.volumes.activated()
+    for _ in range(round(3 * GRACE / OFTEN)):
+        data.driver.connections["ours:data"] = Connection(True, LONG_AGO, 0, used=datetime.now(UTC))
+        look(data, OFTEN)
+    assert data.kernel.mounted == {"data"}
+    data.driver.connections["ours:data"] = Connection(True, LONG_AGO, 0, used=LONG_AGO)
+    look(data, GRACE + OFTEN)
+    data.assert_nothing_is_left()
+
+
+def test_asking_for_its_state_does_not_use_a_mount(data: World) -> None:
+    """Else a monitor that looks every few seconds would keep what is left over for ever."""
+    data.volumes.activated()
+    look(data, OFTEN)
+    data.convergence.probe("data")
+    assert data.mountpoints.asking.taken == []
 
 
 def test_containers_that_come_and_go_are_a_reason_to_look(data: World) -> None:
@@ -368,6 +407,10 @@ def test_a_busy_machine_does_not_keep_the_rest_from_being_looked_at(data: World)
     data.volumes.create("busy", {})
     data.kernel.users["busy"] = [4711]
     data.volumes.mount("busy", "1")
+    data.kernel.users["data"] = [4711]
+    data.volumes.activated()
+    look(data, OFTEN)
+    del data.kernel.users["data"]
     for _ in range(round((SELDOM + GRACE) / OFTEN) + 3):
         data.convergence.doubt("busy")
         look(data, OFTEN)

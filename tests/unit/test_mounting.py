@@ -53,7 +53,8 @@ def test_each_state_is_seen_in_what_is_mounted_and_held(data: World) -> None:
 
 def test_what_the_mount_knows_of_its_connection_is_shown(data: World) -> None:
     """Only of the mount that is there: it is found by its source."""
-    away = Connection(False, datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC), 3, "nas is away", datetime.now(UTC))
+    since = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)
+    away = Connection(False, since, 3, since, "nas is away", datetime.now(UTC))
     data.driver.connections["ours:data"] = away
     status = data.volumes.get("data").status
     assert (status["state"], status["since"]) == (RECONNECTING, "2024-02-29T12:00:00Z")

@@ -13,8 +13,8 @@ from legacyhost.status import COVERED, HINTS, LOST, MOUNTED, MOUNTING, NOT_MOUNT
 
 EARLY, LATE = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC), datetime(2024, 2, 29, 12, 0, 1, 999_999, tzinfo=UTC)
 EARLY_TEXT, LATE_TEXT = "2024-02-29T12:00:00Z", "2024-02-29T12:00:01Z"
-UP = Connection(is_up=True, since=LATE, reconnects=2)
-DOWN = Connection(is_up=False, since=LATE, reconnects=2, error="nas is away", error_at=LATE)
+UP = Connection(is_up=True, since=LATE, reconnects=2, used=LATE)
+DOWN = Connection(is_up=False, since=LATE, reconnects=2, used=LATE, error="nas is away", error_at=LATE)
 
 
 def hint(state: str) -> dict[str, object]:
@@ -67,7 +67,7 @@ def test_without_a_mount_its_connection_says_nothing_of_the_state(state: str) ->
 
 def test_how_often_it_was_connected_again_is_shown() -> None:
     """Zero too: that is the good news."""
-    shown = status(MOUNTED, Past(MOUNTED, EARLY_TEXT), Connection(is_up=True, since=LATE, reconnects=0))
+    shown = status(MOUNTED, Past(MOUNTED, EARLY_TEXT), Connection(is_up=True, since=LATE, reconnects=0, used=LATE))
     assert shown == {"state": MOUNTED, "since": EARLY_TEXT, "reconnects": 0}
 
 
@@ -76,7 +76,7 @@ def test_the_later_error_is_the_last_one(zone: timezone) -> None:
     """Of the mount's connection or of a call, whatever the zone in which the time was told; shown in UTC."""
 
     def shown(at: datetime, past_at: str) -> tuple[object, object]:
-        connection = Connection(True, EARLY, 0, "nas is away", at.astimezone(zone))
+        connection = Connection(True, EARLY, 0, LATE, "nas is away", at.astimezone(zone))
         found = status(MOUNTED, Past(MOUNTED, EARLY_TEXT, "permission denied", past_at), connection)
         return found["last error"], found["last error at"]
 

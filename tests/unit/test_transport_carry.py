@@ -48,17 +48,27 @@ def test_a_change_of_an_owner_goes_through_or_not(start: Start, chown: str, answ
     line.exchange(FRAME + OWNER + FRAME, FRAME + answer + FRAME)
 
 
-def test_with_strict_nothing_passes_through_here(start: Start) -> None:
-    """ssh has sshfs's own socket at both ends; otherwise only for its answers."""
+def test_answers_do_not_pass_through_here(start: Start) -> None:
+    """ssh writes into sshfs's own socket: reading costs nothing."""
     ssh = start(f'ends=$(readlink /proc/$$/fd/0 /proc/$$/fd/1); echo "$ends" >$here/ends; {ECHO}')
-    ssh.line(chown="strict").exchange(FRAME)
-    source, answers = (ssh.directory / "ends").read_text().split()
-    assert source == answers
-    assert answers.startswith("socket:")
-    ssh.line(chown="ignore").exchange(FRAME)
+    ssh.line().exchange(FRAME)
     source, answers = (ssh.directory / "ends").read_text().split()
     assert source.startswith("pipe:")
     assert answers.startswith("socket:")
+
+
+def test_use_is_noted_in_the_time_of_the_record(start: Start) -> None:
+    """Only use: a connection on which nothing is wanted gets older."""
+    ssh = start(ECHO)
+    line = ssh.line()
+    line.exchange(FRAME)
+    os.utime(ssh.path, (1, 1))
+    line.exchange(FRAME)
+    assert ssh.path.stat().st_mtime == 1, "not more often than is needed"
+    again = ssh.line()
+    os.utime(ssh.path, (1, 1))
+    again.exchange(FRAME)
+    until(lambda: ssh.path.stat().st_mtime > 1, "noted")
 
 
 @pytest.mark.parametrize("chown", ["ignore", "strict"])

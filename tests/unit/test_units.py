@@ -33,9 +33,10 @@ case "$*" in
 esac
 """
 #: Kills what stands in the file "mounted"; with a file "stubborn" only by SIGKILL, with "hopeless" not at all. The unit
-#: is active unless there is a file "inactive".
+#: is active and has a main process unless there is a file "inactive".
 SYSTEMCTL = """
 [ "$1" = is-active ] && { [ ! -e "$here/inactive" ]; exit; }
+[ "$1" = show ] && { if [ -e "$here/inactive" ]; then echo 0; else echo 4711; fi; exit; }
 [ -e "$here/hopeless" ] && exit 0
 case "$*" in *SIGTERM*) [ -e "$here/stubborn" ] && exit 0 ;; esac
 umount "$(cat "$here/mounted")" 2>/dev/null
