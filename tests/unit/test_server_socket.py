@@ -144,15 +144,17 @@ def test_a_named_socket_is_served_for_development(home: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
-        assert "plugin foo is serving" in process.stderr.readline()
-        assert path.stat().st_mode & 0o777 == 0o700
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(WAIT)
-            connection.connect(str(path))
-            connection.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
-            assert connection.recv(64).startswith(b"HTTP/1.1 200 OK")
-        process.terminate()
-        process.wait(WAIT)
+        try:
+            assert process.stderr is not None
+            assert "plugin foo is serving" in process.stderr.readline()
+            assert path.stat().st_mode & 0o777 == 0o700
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(WAIT)
+                connection.connect(str(path))
+                connection.sendall(b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+                assert connection.recv(64).startswith(b"HTTP/1.1 200 OK")
+        finally:
+            process.terminate()
+            process.wait(WAIT)
     assert process.returncode == 0
     assert not path.exists()
