@@ -1,4 +1,4 @@
-"""legacyhost unstick: what it takes away, what it leaves alone, with a program that mounts a tmpfs in place of sshfs."""
+"""legacyhost unstick: what it takes away and leaves alone, with a program that mounts a tmpfs in place of sshfs."""
 
 from __future__ import annotations
 
