@@ -23,6 +23,27 @@ LINGER = 0.5
 BREATH = 0.1
 
 
+class Whole:
+    """A connection on which a reply is kept until it is whole, then sent by one system call.
+
+    A process that is killed has sent all of it then or nothing. Docker takes a status without a body for an answer, and
+    forgets the volume it was about (moby volume/service/store.go).
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._parts: list[bytes] = []
+
+    def sendall(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def send_reply(self) -> None:
+        self._client.sendall(b"".join(self._parts))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+
 class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
     """Each connection carries one call and is closed with its reply (SyncWorker's own way), in a thread of its own."""
 
@@ -63,7 +84,9 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         with self._changed:
             self._at_work.add(call)
         try:
-            super().handle_request(listener, req, client, addr)
+            whole = Whole(client)
+            super().handle_request(listener, req, whole, addr)
+            whole.send_reply()
         finally:
             with self._changed:
                 self._at_work.discard(call)
