@@ -57,6 +57,11 @@ class FarHost:
         self._name()
         self.server.start()
 
+    def close(self) -> None:
+        """Nothing of it is left in the machine."""
+        self.server.stop()
+        self.machine.run("ip link del near && ip netns del far")
+
     def _name(self) -> None:
         lines = self.machine.read("/etc/hosts").splitlines()
         kept = [line for line in lines if not line.endswith(f" {NAME}")]

@@ -139,11 +139,11 @@ def test_copy_up_where_the_remote_account_may_chown(installed: Installed) -> Non
     assert name not in installed.mounted()
 
 
-def test_copy_up_where_the_remote_account_may_not_chown(installed: Installed) -> None:
+def test_copy_up_where_a_refused_chown_is_an_error(installed: Installed) -> None:
     """Docker says so and leaves no mount behind; with nocopy the volume works."""
     installed.machine.import_image("filled", {"data/from-image": "content\n"})
     name = installed.name()
-    installed.create(name)
+    installed.create(name, chown="strict")
     words = ["run", "--rm", "--network", "none", "-v"]
     failed = installed.machine.docker(*words, f"{name}:/data", "filled", "ls", "/data", check=False)
     assert failed.returncode != 0
