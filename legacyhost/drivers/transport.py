@@ -24,19 +24,17 @@ ATTEMPT = 3.0
 SLOWER = 3.0
 #: Seconds between two attempts that were refused at once: the first, and the longest.
 PAUSE, LONGEST_PAUSE = 0.25, 2.0
-#: Seconds for which a failure counts for everybody who has been waiting meanwhile; if the host itself does not want
-#: us, for longer: it might shut us out altogether.
+#: Seconds for which a failure counts for those who have waited meanwhile; and a refusal, which waiting does not help.
 FRESH, FRESH_REFUSAL = 1.0, 10.0
-#: What ssh says then; waiting would not help.
 REFUSALS = ("Permission denied", "Host key verification failed", "Too many authentication failures")
 #: Seconds, to the accuracy of which it is noted when the mount was last used; that ssh gets to end when sshfs has.
 USED, PATIENCE, FOREVER = 5.0, 2.0, 3600.0
 #: sshfs's end, as standard input and output; signal(7).
 SOCKET, SIGKILL = 0, 9
-#: Bytes.
-CHUNK, KEPT, LONGEST_ERROR = 1 << 18, 4096, 200
-#: draft-ietf-secsh-filexfer-02, sections 3 and 5: the requests that set attributes, and the flag of the owner.
-SETSTAT, FSETSTAT, UIDGID = 9, 10, 2
+#: Bytes; how many links are remembered, as many as may be made before the times of the first are set.
+CHUNK, KEPT, LONGEST_ERROR, LINKS = 1 << 18, 4096, 200, 64
+#: draft-ietf-secsh-filexfer-02, sections 3 and 5: requests, and flags of attributes, each of these of two uint32.
+SETSTAT, FSETSTAT, SYMLINK, OWNER, TIMES = 9, 10, 20, 2, 8
 _HEADER = struct.Struct(">IB")
 _NUMBER = struct.Struct(">I")
 
@@ -81,12 +79,15 @@ class Record:
 
 
 class Frames:
-    """The requests of one client, cut into frames, every change of an owner made a change of nothing.
+    """The requests of one client, cut into frames, of which some are made to change nothing.
 
-    The server answers it with "done", as it does where the account may do that.
+    The server answers those with "done". They are changes of an owner, if wanted, and of the times of a symbolic link
+    that was made just before: the server would follow it, to what need not be there, or is somebody else's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, ignore_chown: bool) -> None:
+        self._ignore_chown = ignore_chown
+        self._links: list[bytes] = []  # the last ones made
         self._skip = 0  # bytes of a frame that goes on
         self._rest = b""  # a frame of which too little has come
 
@@ -102,10 +103,10 @@ class Frames:
         while position + _HEADER.size <= len(data):
             length, kind = _HEADER.unpack_from(data, position)
             end = position + _NUMBER.size + length
-            if kind in (SETSTAT, FSETSTAT):
+            if kind in (SETSTAT, FSETSTAT, SYMLINK):
                 if end > len(data):
                     break
-                parts += [data[done:position], _without_owner(data[position:end])]
+                parts += [data[done:position], self._changed(kind, data[position:end])]
                 done = end
             position = end
         if position > len(data):
@@ -115,15 +116,18 @@ class Frames:
             data = data[:position]
         return b"".join([*parts, data[done:]]) if parts else data
 
-
-def _without_owner(frame: bytes) -> bytes:
-    """uint32 length, byte type, uint32 id, string path or handle, then attributes: uint32 flags, uint32 uid and gid."""
-    (named,) = _NUMBER.unpack_from(frame, 9)
-    attributes = 13 + named
-    if frame[attributes:-8] != _NUMBER.pack(UIDGID):
-        return frame
-    body = frame[4:attributes] + _NUMBER.pack(0)
-    return _NUMBER.pack(len(body)) + body
+    def _changed(self, kind: int, frame: bytes) -> bytes:
+        """uint32 length, byte type, uint32 id, string path or handle, then attributes: uint32 flags, and the values."""
+        attributes = 13 + _NUMBER.unpack_from(frame, 9)[0]
+        if kind == SYMLINK:  # OpenSSH's order, which sshfs keeps: what it leads to, then its own path
+            self._links = [*self._links[1 - LINKS :], frame[attributes + 4 :]]
+            return frame
+        flags, name = frame[attributes:-8], frame[13:attributes]
+        is_link = kind == SETSTAT and flags == _NUMBER.pack(TIMES) and name in self._links
+        if not is_link and not (self._ignore_chown and flags == _NUMBER.pack(OWNER)):
+            return frame
+        body = frame[4:attributes] + _NUMBER.pack(0)
+        return _NUMBER.pack(len(body)) + body
 
 
 class Ssh:
@@ -234,7 +238,7 @@ class Transport:
 
     def _carry(self, ssh: Ssh) -> bool:
         """Pass on what sshfs sends; whether the end was ssh's, not sshfs's."""
-        frames, used = Frames(), 0.0
+        frames, used = Frames(ignore_chown=self._ignore_chown), 0.0
         watched = select.poll()
         watched.register(SOCKET, select.POLLIN)
         watched.register(ssh.ended, select.POLLIN)
@@ -246,25 +250,20 @@ class Transport:
                     data = os.read(SOCKET, CHUNK)
                     if not data:
                         return False
-                    _write(ssh.requests, frames.pass_on(data) if self._ignore_chown else data)
+                    _write(ssh.requests, frames.pass_on(data))
                 except ConnectionResetError:  # sshfs has gone and left answers unread
                     return False
                 except BrokenPipeError:
                     return True
-                if time.monotonic() - used > USED:
+                if time.monotonic() - used > USED and os.path.exists(self._path):
                     used = time.monotonic()
-                    self._used()
+                    os.utime(self._path)
             elif ssh.ended in happened:
                 return True
             elif happened[ssh.errors] & select.POLLIN:
                 ssh.listen()
             else:
                 watched.unregister(ssh.errors)
-
-    def _used(self) -> None:
-        """Note when the mount was last used, in the time of the record."""
-        if os.path.exists(self._path):
-            os.utime(self._path)
 
     def _connected(self, took: float) -> None:
         record = self._record

@@ -196,6 +196,7 @@ def seeded(installed: Installed) -> str:
     machine = installed.machine
     script = (
         "mkdir -p /seed/folder && echo a >/seed/file && echo b >/seed/folder/file && ln -s file /seed/link"
+        " && ln -s /nowhere/at/all /seed/absolute && ln -s zzz /seed/aaa && echo z >/seed/zzz"
         " && chown -R 33:33 /seed && chown 7:7 /seed/folder/file && chmod 640 /seed/file"
     )
     machine.docker("run", "--name", "seeding", "--network", "none", "busybox", "sh", "-c", script)
@@ -210,9 +211,12 @@ def test_files_of_an_image_are_copied_into_a_new_volume(installed: Installed, se
     installed.create(name)
     words = ["run", "--rm", "--network", "none", "-v", f"{name}:/seed", seeded]
     shown = installed.machine.docker(
-        *words, "sh", "-c", "cat /seed/file /seed/folder/file /seed/link; stat -c %a /seed/file"
+        *words,
+        "sh",
+        "-c",
+        "cat /seed/file /seed/folder/file /seed/link /seed/aaa; readlink /seed/absolute; stat -c %a /seed/file",
     )
-    assert shown.stdout.split() == ["a", "b", "a", "640"]
+    assert shown.stdout.split() == ["a", "b", "a", "z", "/nowhere/at/all", "640"]
     assert installed.on_remote(f"{name}/folder/file") == "b\n"
     owner = installed.machine.run(["stat", "-c", "%U", f"{installed.remote.home}/{name}/folder/file"]).stdout
     assert owner == "alice\n"

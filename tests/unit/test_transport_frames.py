@@ -9,9 +9,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from legacyhost.drivers.transport import Frames
+from legacyhost.drivers.transport import LINKS, Frames
 
-INIT, OPEN, CLOSE, READ, WRITE, LSTAT, SETSTAT, FSETSTAT, EXTENDED = 1, 3, 4, 5, 6, 7, 9, 10, 200
+INIT, OPEN, CLOSE, READ, WRITE, LSTAT, SETSTAT, FSETSTAT, SYMLINK, EXTENDED = 1, 3, 4, 5, 6, 7, 9, 10, 20, 200
 SIZE, UIDGID, PERMISSIONS, TIMES = 1, 2, 4, 8
 HANDLE = b"\0\0\0\7"
 
@@ -33,6 +33,15 @@ def owner(kind: int, number: int, name: bytes) -> bytes:
     return change(kind, number, name, UIDGID, struct.pack(">II", 1000 + number, number))
 
 
+def link(path: bytes) -> bytes:
+    """A SYMLINK with its arguments in the order OpenSSH and sshfs have them."""
+    return frame(SYMLINK, struct.pack(">I", 15) + string(b"somewhere/else") + string(path))
+
+
+def times(path: bytes, kind: int = SETSTAT) -> bytes:
+    return change(kind, 16, path, TIMES, struct.pack(">II", 1, 2))
+
+
 #: What is sent as it is: some have in their middle what would be a change of an owner at their beginning.
 KEPT = [
     frame(INIT, struct.pack(">I", 3)),
@@ -50,6 +59,7 @@ KEPT = [
     change(FSETSTAT, 12, HANDLE, SIZE, struct.pack(">Q", UIDGID)),
     change(FSETSTAT, 13, b"", PERMISSIONS, struct.pack(">I", UIDGID)),
     change(FSETSTAT, 14, HANDLE, UIDGID | TIMES, struct.pack(">IIII", 1, 2, 3, 4)),
+    link(b"link"),
 ]
 #: What is changed, with what becomes of it.
 CHANGED = [
@@ -64,8 +74,8 @@ CHANGED = [
 ALL = [*((kept, kept) for kept in KEPT), *CHANGED]
 
 
-def passed_on(chunks: Iterable[bytes]) -> bytes:
-    frames = Frames()
+def passed_on(chunks: Iterable[bytes], *, ignore_chown: bool = True) -> bytes:
+    frames = Frames(ignore_chown=ignore_chown)
     return b"".join([frames.pass_on(chunk) for chunk in chunks])
 
 
@@ -118,10 +128,36 @@ def test_every_two_cuts() -> None:
 def test_the_beginning_of_a_large_write_does_not_wait_for_its_end() -> None:
     """Nothing but a beginning too short to be judged, and a change of attributes, is kept until there is more."""
     large = frame(WRITE, struct.pack(">IIIQ", 1, 4, 7, 0) + string(bytes(1 << 20)))
-    frames = Frames()
+    frames = Frames(ignore_chown=True)
     assert frames.pass_on(large[:4]) == b""
     assert frames.pass_on(large[4:100]) == large[:100]
     assert frames.pass_on(large[100:200000]) == large[100:200000]
     (sent, expected), rest = CHANGED[0], large[200000:]
     assert frames.pass_on(rest + sent[:-1]) == rest
     assert frames.pass_on(sent[-1:]) == expected
+
+
+@pytest.mark.parametrize("ignore_chown", [True, False])
+def test_the_times_of_a_link_that_was_just_made_are_left_alone(ignore_chown: bool) -> None:
+    """The server would set those of what it leads to, or fail where there is nothing."""
+    sent = link(b"a/link") + times(b"a/link") + times(b"a/link/") + times(b"link") + times(b"somewhere/else")
+    nothing = change(SETSTAT, 16, b"a/link", 0)
+    expected = link(b"a/link") + nothing + times(b"a/link/") + times(b"link") + times(b"somewhere/else")
+    assert passed_on([sent], ignore_chown=ignore_chown) == expected
+    assert passed_on(cut(sent, range(1, len(sent))), ignore_chown=ignore_chown) == expected
+    other = link(b"x") + times(b"x", FSETSTAT) + change(SETSTAT, 1, b"x", PERMISSIONS, struct.pack(">I", 0o600))
+    assert passed_on([other], ignore_chown=ignore_chown) == other
+
+
+def test_only_the_last_links_are_remembered() -> None:
+    """A tree with a million of them needs no more room than a small one."""
+    names = [str(number).encode() for number in range(LINKS + 1)]
+    made = b"".join(link(name) for name in names)
+    forgotten, kept = times(names[0]), change(SETSTAT, 16, names[1], 0)
+    assert passed_on([made + forgotten + times(names[1])]) == made + forgotten + kept
+
+
+def test_owners_are_handed_on_where_that_is_wanted() -> None:
+    """chown=strict: every frame there is, as it is."""
+    sent = b"".join(sent for sent, _ in ALL if sent[4] != SYMLINK)
+    assert passed_on([sent], ignore_chown=False) == sent
