@@ -115,7 +115,8 @@ def test_eight_mounts_at_once_on_a_remote_that_never_answers(installed: Installe
                 assert {healthy, *names} <= plugin.names()
                 for name in (healthy, *names):
                     status = plugin.get(name)["Status"]
-                    assert (status["state"], status["holders"]) == ("not mounted", 0)
+                    assert status["state"] in ("not mounted", "being mounted")
+                    assert status["holders"] == 0
             plugin.mount(healthy, "x")
             plugin.call("Create", Name=fresh, Opts=installed.options(fresh))
             plugin.remove(fresh)
