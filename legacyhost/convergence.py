@@ -102,6 +102,8 @@ class Convergence:
         with self._changing:
             self._asked.add(name)
             if name is None:
+                # What is being done right now is done for the one before, however soon it ends.
+                self._asked |= self._turns.busy()
                 self._suspect = time.time()
         with suppress(BlockingIOError):  # then it is awake already
             os.write(self._wake, b"!")

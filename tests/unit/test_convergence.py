@@ -128,6 +128,20 @@ def test_what_an_engine_has_mounted_since_it_started_is_its_own_business(data: W
     assert data.kernel.mounted == {"data"}
 
 
+def test_a_call_of_the_engine_before_that_ends_later_is_left_over_too(data: World) -> None:
+    """It was killed while it waited for its Mount, and the next one is there before the mount is."""
+    data.volumes.create("late", {})
+    with ThreadPoolExecutor(1) as pool, data.mounter.mounting.stop_at("late") as gate:
+        mounting = pool.submit(data.volumes.mount, "late", "1")
+        gate.wait_until_reached()
+        data.volumes.activated()
+        gate.open()
+        mounting.result(WAIT)
+    assert data.kernel.mounted == {"data", "late"}
+    look(data, GRACE + 2 * OFTEN)
+    data.assert_nothing_is_left()
+
+
 def test_what_is_asked_for_files_is_used(data: World) -> None:
     """By an engine that copies, and has a file open only now and then; the time of grace begins when it has ended."""
     data.volumes.activated()
