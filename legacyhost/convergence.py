@@ -81,6 +81,8 @@ class Convergence:
         self._left: dict[str, Seen] = {}
         #: When users were last looked for; when everything is to be looked at again, without having been asked.
         self._searched = -OFTEN
+        #: When a Mount last ended.
+        self._mounted = -GRACE
         self._due = 0.0
         #: Volumes found by the last look; those whose holds could not be read.
         self._found: set[str] = set()
@@ -122,6 +124,10 @@ class Convergence:
         except RuntimeError as error:  # there are too many: whoever asks about the volume gets an answer all the same
             log.event(log.WARNING, f"it cannot be found out whether volume {name} answers: {error}", {"VOLUME": name})
             self._probed(name)
+
+    def mounted(self) -> None:
+        """A Mount has ended: its container may be about to start, with this and with others it has mounted before."""
+        self._mounted = self._clock()
 
     def changed(self) -> None:
         """Something was mounted or unmounted: perhaps a container has come or gone without a word to us."""
@@ -236,7 +242,7 @@ class Convergence:
                 self._doubts[name] = (now, seen)
             elif (idle := self._mounting.idle(name)) < now - since:
                 self._doubts[name] = (now - idle, seen)  # an engine that copies is seen only while it has a file open
-            elif not seen.held or now - since >= GRACE:
+            elif not seen.held or (now - max(since, self._mounted) >= GRACE and not self._turns.busy()):
                 del self._doubts[name]
                 self._let_go(name, seen)
 
@@ -271,8 +277,10 @@ class Convergence:
 
     def _probe(self, name: str) -> None:
         try:
+            asked = time.time()
             question = self._mounting.ask(name)
-            answer = question.wait(PATIENCE)
+            while (answer := question.wait(PATIENCE)) is None and self._mounting.is_busy(name, asked):
+                asked = time.time()
             if answer is None:
                 if self._history.of(name).state == MOUNTED and self._history.state(name, SILENT):
                     log.event(log.WARNING, f"the mount of volume {name} does not answer", {"VOLUME": name})

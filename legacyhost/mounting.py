@@ -21,6 +21,8 @@ from legacyhost.wire import printable
 
 #: Of a Mount's time, the part kept for finding out why it failed; at most so many seconds.
 EXPLAIN_PART, EXPLAIN = 1 / 3, 10.0
+#: Seconds in which a question itself may be what was sent.
+OWN = 1.0
 #: The record of holds (holds.py) stands beside the files of a mount, and is none of them.
 KEPT = "holds.json"
 
@@ -71,6 +73,14 @@ class Mounting:
         """Seconds for which nobody has wanted anything of the mount, infinite if that is not known."""
         connection = self.connection(name)
         return max(0.0, (now() - connection.used).total_seconds()) if connection else math.inf
+
+    def is_busy(self, name: str, asked: float) -> bool:
+        """Whether somebody has sent something through the mount after it was asked, in seconds since the epoch.
+
+        Then it is no dead mount that does not answer, but one whose question waits behind that.
+        """
+        connection = self.connection(name)
+        return connection is not None and connection.used.timestamp() > asked + OWN
 
     def ask(self, name: str) -> Question:
         """Begin to find out whether the mount answers."""
@@ -155,13 +165,13 @@ class Mounting:
 
     def _check(self, volume: Volume, deadline: Deadline) -> None:
         """A mount that is there has to answer: an engine that is given a dead one hangs."""
-        name = volume.name
+        name, asked = volume.name, time.time()
         if self._answers(name, _most_of(deadline)):
             return
         explanation = self.driver.explain(volume, deadline)
         if explanation is not None:
             raise explanation
-        if not self._answers(name, deadline.left()):
+        if not self.is_busy(name, asked) and not self._answers(name, deadline.left()):
             raise Failed(
                 f"the mount of volume {name} does not answer although the remote host is in order; if that lasts,"
                 f" this frees whoever waits for it: legacyhost unstick {name}"

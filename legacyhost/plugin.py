@@ -146,7 +146,11 @@ def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
     mounting = Mounting(driver, mountpoints, build_mounter(name, paths), runtime)
     volumes = Volumes(state=state, holds=holds, history=history, turns=turns, mounting=mounting, scope=section.scope)
     convergence = Convergence(holds, history, turns, mounting)
-    volumes.on_interest, volumes.on_doubt = convergence.probe, convergence.doubt
+    volumes.on_interest, volumes.on_doubt, volumes.on_mounted = (
+        convergence.probe,
+        convergence.doubt,
+        convergence.mounted,
+    )
     convergence.start()
     return volumes
 
@@ -165,6 +169,12 @@ def build_mounter(name: str, paths: Paths) -> Mounter:
     """What makes the plugin's mounts on this machine."""
     runtime = paths.run / name
     return UnitMounter(name, runtime) if is_systemd_running() else ProcessMounter(runtime)
+
+
+def last_used(name: str, volume: str, source: str, paths: Paths) -> float:
+    """When something was last sent through that mount of the volume, in seconds since the epoch."""
+    connection = SshfsDriver((), {}).connection(paths.run / name / "volumes" / volume, source)
+    return connection.used.timestamp() if connection else 0.0
 
 
 def _serving(config: Config) -> str:

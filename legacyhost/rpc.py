@@ -28,7 +28,7 @@ class Surface:
 
     ``implements`` is the word in the reply to Plugin.Activate, ``prefix`` stands before the dot of each RPC
     (the same for volumes; not for authz). ``error`` builds the body of an error reply. ``activated`` is told that an
-    engine has introduced itself.
+    engine has started.
     """
 
     implements: str
@@ -54,14 +54,17 @@ class Plugin:
     def call(self, rpc: str, body: bytes) -> Reply:
         """Answer one RPC. Raises PluginError."""
         if rpc == ACTIVATE:
-            for surface, implementation in self._served:
-                surface.activated(implementation)
             return {"Implements": [surface.implements for surface, _ in self._served]}
         found = self._methods.get(rpc)
         if found is None:
             raise UnknownMethod(f"plugin {self.name} has no method {wire.printable(rpc)}")
         handler, implementation = found
         return handler(implementation, wire.parse(body))
+
+    def activated(self) -> None:
+        """An engine that runs as a daemon has introduced itself: it has started just now."""
+        for surface, implementation in self._served:
+            surface.activated(implementation)
 
     def error(self, rpc: str, message: str) -> Reply:
         """The body of an error reply to that RPC."""

@@ -48,6 +48,8 @@ class Volumes:
         #: Told of a volume that is being asked about; of one, or None for all, that may not be as they should.
         self.on_interest: Callable[[str], None] = _nobody
         self.on_doubt: Callable[[str | None], None] = _nobody
+        #: Told that a Mount has ended.
+        self.on_mounted: Callable[[], None] = _nothing
 
     def reconfigure(self, driver: Driver, scope: str) -> None:
         """Use these from the next call on."""
@@ -121,6 +123,7 @@ class Volumes:
                     self._mounting.unmount(name, Deadline.after(EXPLAIN))
                 raise
             self._history.state(name, MOUNTED)
+            self.on_mounted()
         return self._mounting.mountpoint(name)
 
     def unmount(self, name: str, mount_id: str) -> None:
@@ -133,8 +136,8 @@ class Volumes:
                 self.on_doubt(name)
                 return
             if sum(held.values()) > 1:
-                self._holds.drop(name, mount_id)
                 self.on_doubt(name)  # of the others, some may be left over from a crash of the engine
+                self._holds.drop(name, mount_id)
                 return
             # First the mount, then the hold: if this fails, the hold stays, and the next call tries again.
             self._mounting.unmount(name, deadline)
@@ -191,6 +194,10 @@ class Volumes:
         state = self._mounting.state(name, is_held=held != 0)
         shown = status(state, self._history.of(name), self._mounting.connection(name))
         return {**shown, "holders": held, **self._mounting.driver.describe(volume)}
+
+
+def _nothing() -> None:
+    """Where nothing watches."""
 
 
 def _nobody(_name: str | None) -> None:

@@ -33,6 +33,7 @@ class Callee(Protocol):
     @property
     def name(self) -> str: ...
     def call(self, rpc: str, body: bytes) -> Reply: ...
+    def activated(self) -> None: ...
     def error(self, rpc: str, message: str) -> Reply: ...
 
 
@@ -51,6 +52,9 @@ class NotServingPlugin:
         if rpc == ACTIVATE:
             raise PluginError(f"plugin {self.name} is not serving: {self.reason}")
         raise NotServing(self.reason)
+
+    def activated(self) -> None:
+        """There is nothing here that an engine could have left."""
 
     def error(self, rpc: str, message: str) -> Reply:
         return plain_error(message)
@@ -77,6 +81,10 @@ class _Endpoint:
         try:
             body = _read(request)
             reply = plugin.call(rpc, body)
+            # Docker's daemon introduces itself when it starts, and says what it accepts; each podman does so, and is no
+            # reason to doubt what others hold.
+            if rpc == ACTIVATE and request.get_header("Accept"):
+                plugin.activated()
             status = 200
         except PluginError as caught:
             if isinstance(caught, NotServing):

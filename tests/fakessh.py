@@ -26,12 +26,14 @@ SSH = """#!/bin/sh
 here={here}
 echo $$ >>"$here/started"
 attempt=$(wc -l <"$here/started")
-for word; do case $word in -oLocalCommand=*) told=${{word#*=}} ;; esac; done
+for word; do case $word in -oLocalCommand=*) told=${{word#*=}} ;; -oConnectTimeout=*) limit=${{word#*=}} ;; esac; done
 login() {{ "$SHELL" -c "$told"; }}
 . "$here/plan"
 """
 REFUSE = "echo 'nas: port 22: Connection refused' >&2; exit 255"
 SILENT = "exec sleep 60"
+#: Accepts the connection and does not say its first word.
+WORDLESS = "sleep $limit; echo 'Connection timed out during banner exchange' >&2; exit 255"
 ECHO = "login; exec cat"
 
 
@@ -63,6 +65,7 @@ class FakeSsh:
             "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
             "LEGACYHOST_RECORD": str(self.path),
             "LEGACYHOST_FAIL_AFTER": str(fail_after),
+            "LEGACYHOST_SILENCE": str(fail_after),
             "LEGACYHOST_CHOWN": chown,
             **environment,
         }

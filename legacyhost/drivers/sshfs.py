@@ -153,7 +153,7 @@ class SshfsDriver:
             is_up=not record.lost,
             since=_moment(record.lost_at or record.connected_at),
             reconnects=record.reconnects,
-            used=_moment(used),
+            used=datetime.fromtimestamp(used, UTC),
             error=record.error,
             error_at=_moment(record.error_at) if record.error else None,
         )
@@ -241,6 +241,7 @@ def _transport(options: Mapping[str, str], user: str, folder: Path) -> dict[str,
     return {
         "LEGACYHOST_RECORD": _record(folder, SERIAL),
         "LEGACYHOST_FAIL_AFTER": options["fail_after"],
+        "LEGACYHOST_SILENCE": str(int(options["ServerAliveInterval"]) * (int(options["ServerAliveCountMax"]) + 1)),
         # Root's changes of owner are real ones.
         "LEGACYHOST_CHOWN": "strict" if user == "root" else options["chown"],
     }

@@ -18,17 +18,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
-#: Seconds one attempt at a new connection may take, unless the first one has shown that the host needs more.
-ATTEMPT = 3.0
-#: An attempt may take so many times as long as the first connection took.
-SLOWER = 3.0
+#: Seconds for the first word of the host when a connection is made again, twice as many after each time that was too
+#: short; or so many times as long as the first connection took. And for what comes then, the login.
+ATTEMPT, SLOWER, LOGIN = 3.0, 3.0, 30.0
 #: Seconds between two attempts that were refused at once: the first, and the longest.
 PAUSE, LONGEST_PAUSE = 0.25, 2.0
 #: Seconds for which a failure counts for those who have waited meanwhile; and a refusal, which waiting does not help.
 FRESH, FRESH_REFUSAL = 1.0, 10.0
 REFUSALS = ("Permission denied", "Host key verification failed", "Too many authentication failures")
 #: Seconds, to the accuracy of which it is noted when the mount was last used; that ssh gets to end when sshfs has.
-USED, PATIENCE, FOREVER = 5.0, 2.0, 3600.0
+USED, PATIENCE, FOREVER = 1.0, 2.0, 3600.0
 #: sshfs's end, as standard input and output; signal(7).
 SOCKET, SIGKILL = 0, 9
 #: Bytes; how many links are remembered, as many as may be made before the times of the first are set.
@@ -46,10 +45,9 @@ class Record:
     """
 
     def __init__(self) -> None:
-        #: How often a connection was made, how often of these again; when the last time; how long the first one took.
+        #: How often it was made, how often of these again; when last; how long the first took; how patient to be now.
         self.connections = self.reconnects = 0
-        self.connected_at = 0.0
-        self.took = 0.0
+        self.connected_at = self.took = self.patience = 0.0
         #: Since when there is none; 0 while there is one.
         self.lost = self.lost_at = 0.0
         #: When an attempt last failed, 0 while there is a connection; when anything last went wrong.
@@ -192,11 +190,9 @@ class Ssh:
 class Transport:
     """What is done in ssh's place for one connection of one mount."""
 
-    def __init__(self, path: str, fail_after: float, arguments: Sequence[str], *, ignore_chown: bool) -> None:
-        self._path = path
-        self._fail_after = fail_after
-        self._arguments = arguments
-        self._ignore_chown = ignore_chown
+    def __init__(self, path: str, fail_after: float, silence: float, arguments: Sequence[str], *, ignore_chown: bool):
+        self._path, self._arguments, self._ignore_chown = path, arguments, ignore_chown
+        self._fail_after, self._silence = fail_after, silence  # the second: when ssh gives a host up
         self._record = _recorded(path)
 
     def run(self) -> int:
@@ -222,13 +218,19 @@ class Transport:
             return None
         while True:
             attempt = time.monotonic()
-            ssh = Ssh(self._arguments)
-            if ssh.wait_until_connected(max(ATTEMPT, SLOWER * record.took) if record.connections else FOREVER):
+            left = record.lost + self._fail_after - attempt
+            patience = max(ATTEMPT, SLOWER * record.took, record.patience)
+            patience = min(patience, max(ATTEMPT, left if left > 0 else self._fail_after))
+            again = [f"-oConnectTimeout={patience:.0f}"] if record.connections else []
+            ssh = Ssh([*again, *self._arguments])
+            if ssh.wait_until_connected(patience + LOGIN if record.connections else FOREVER):
                 self._connected(time.monotonic() - attempt)
                 return ssh
             said = ssh.finish(0.0)
             if _is_gone():
                 return None
+            if not said or "banner exchange" in said:  # it is there, and slow
+                record.patience = 2 * patience
             self._failed(said)
             is_refused = any(refusal in said for refusal in REFUSALS)
             if is_refused or not record.connections or time.monotonic() > record.lost + self._fail_after:
@@ -288,7 +290,7 @@ class Transport:
         # With max_conns= others have been made meanwhile.
         record = self._record = _recorded(self._path)
         # ssh gives up a silent host itself: the time an operation may wait is over then.
-        silence = self._fail_after if said.startswith("Timeout, server") else 0.0
+        silence = self._silence if said.startswith("Timeout, server") else 0.0
         record.lost = time.monotonic() - silence
         record.lost_at = time.time() - silence
         self._error(said or "the connection was closed")
@@ -317,8 +319,7 @@ def _recorded(path: str) -> Record:
         return Record()
 
 
-def _is_gone() -> bool:
-    """Whether sshfs has closed its end."""
+def _is_gone() -> bool:  # sshfs, that is
     watched = select.poll()
     watched.register(SOCKET, 0)
     return bool(watched.poll(0))
@@ -331,8 +332,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _log(text: str) -> None:
-    """A line in the journal of the mount's unit."""
-    os.write(2, f"{text}\n".encode())
+    os.write(2, f"{text}\n".encode())  # to the journal of the mount's unit
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -340,6 +340,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return Transport(
         environment["LEGACYHOST_RECORD"],
         float(environment["LEGACYHOST_FAIL_AFTER"]),
+        float(environment["LEGACYHOST_SILENCE"]),
         arguments,
         ignore_chown=environment["LEGACYHOST_CHOWN"] == "ignore",
     ).run()

@@ -62,7 +62,12 @@ class Probe:
         nowhere = subprocess.DEVNULL
         try:
             self._process = subprocess.Popen(
-                ["stat", "--", path], stdin=nowhere, stdout=nowhere, stderr=nowhere, env=ENVIRONMENT, cwd="/"
+                ["stat", "--file-system", "--", path],
+                stdin=nowhere,
+                stdout=nowhere,
+                stderr=nowhere,
+                env=ENVIRONMENT,
+                cwd="/",
             )
         except OSError as error:
             raise Failed(f"it cannot be found out whether {path} answers: {error.strerror}") from error

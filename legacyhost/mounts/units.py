@@ -22,6 +22,8 @@ NAME_LIMIT = 255 - 17
 #: What stands for the serial, eight hexadecimal digits, in a pattern.
 SERIAL = "????????"
 SUFFIX = ".service"
+#: What systemd says of a unit whose program is no more; nothing at all while it is executed anew itself.
+ENDED = ("inactive", "failed", "deactivating", "unknown")
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
 #: Seconds in which it usually does.
@@ -76,7 +78,7 @@ class UnitMounter:
             state = run(["systemctl", "is-active", source + SUFFIX], deadline.left()).stdout.strip()
             if state == "active":
                 return
-            if state != "activating":
+            if state in ENDED:
                 self._detach(volume, mountpoint)
             elif deadline.is_over():
                 raise Failed(f"volume {volume} is still being mounted; see {self.where_to_look(volume)}")
@@ -91,7 +93,7 @@ class UnitMounter:
         # Perhaps there is no program any more that could do it; otherwise it may be writing what was not sent yet.
         # (Its state does not tell: where systemd waits for processes that are no more, that takes its time.)
         main = run(["systemctl", "show", "--property=MainPID", "--value", self.pattern(volume)], deadline.left())
-        is_alive = any(line not in ("", "0") for line in main.stdout.split("\n"))
+        is_alive = main.returncode != 0 or any(line not in ("", "0") for line in main.stdout.split("\n"))
         if not is_alive or not wait_until_gone(mountpoint, Deadline.after(deadline.at_most(PATIENCE))):
             self.unstick(volume, mountpoint, deadline)
 

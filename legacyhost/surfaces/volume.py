@@ -39,7 +39,7 @@ class VolumeDriver(Protocol):
         ...
 
     def activated(self) -> None:
-        """An engine has introduced itself."""
+        """An engine has started."""
         ...
 
     @property

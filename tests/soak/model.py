@@ -78,6 +78,8 @@ class Container:
     volume: Volume
     is_always: bool
     is_running: bool | None = True
+    #: Whether docker has answered the call that makes it.
+    is_made: bool = True
     sight: Sight = Sight.SOUND
 
 

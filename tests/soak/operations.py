@@ -163,7 +163,8 @@ class Client:
             raise Violation(f"{self.name}: other options for {volume.name}:\n{done.stderr}")
 
     def rm(self, volume: Volume) -> None:
-        before = {container.name for container in self.model.users(volume)}
+        # One that is being made may make the volume anew.
+        before = {container.name for container in self.model.users(volume) if container.is_made}
         refusal = "in use" if before else None if volume.exists else "o such volume"
         is_open = volume.is_shared or volume.exists is None  # either may come out
         with self.model.changing(volume, removes=True) as change:
@@ -240,7 +241,7 @@ class Client:
             self.act("stop", held, "stop", "-t", "2", held.name)
 
     def start(self, volume: Volume, intent: Intent) -> None:
-        container = Container(f"{self.name}-{self.serial}", volume, intent.is_chance, is_running=None)
+        container = Container(f"{self.name}-{self.serial}", volume, intent.is_chance, is_running=None, is_made=False)
         restart = ["--restart", "always"] if container.is_always else []
         words = ["run", "-d", "--network", "none", "--name", container.name, *restart, *_on(volume)]
         self.slots[intent.slot] = self.model.containers[container.name] = container
@@ -255,6 +256,7 @@ class Client:
 
     def started(self, container: Container, during: Sequence[str]) -> None:
         with self.model.lock:
+            container.is_made = True
             container.is_running = None if {*during} & DAEMON else True
             if {*during} & MOUNT:
                 container.sight = Sight.DEAD

@@ -142,6 +142,25 @@ def test_a_call_of_the_engine_before_that_ends_later_is_left_over_too(data: Worl
     data.assert_nothing_is_left()
 
 
+def test_nothing_is_freed_while_a_container_is_being_started(data: World) -> None:
+    """It may have this volume, mounted already, and wait for another one that takes its time."""
+    data.volumes.activated()
+    look(data, OFTEN)
+    data.volumes.create("slow", {})
+    with ThreadPoolExecutor(1) as pool, data.mounter.mounting.stop_at("slow") as gate:
+        mounting = pool.submit(data.volumes.mount, "slow", "1")
+        gate.wait_until_reached()
+        look(data, 3 * GRACE)
+        assert "data" in data.kernel.mounted
+        gate.open()
+        mounting.result(WAIT)
+    data.convergence.mounted()
+    look(data, GRACE - OFTEN)
+    assert "data" in data.kernel.mounted
+    look(data, 3 * OFTEN)
+    assert data.kernel.mounted == {"slow"}
+
+
 def test_what_is_asked_for_files_is_used(data: World) -> None:
     """By an engine that copies, and has a file open only now and then; the time of grace begins when it has ended."""
     data.volumes.activated()

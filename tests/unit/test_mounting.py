@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -205,3 +205,15 @@ def test_files_that_stay_are_told_and_no_failure(data: World, caplog: pytest.Log
     assert data.kernel.mounted == set()
     assert caplog.messages
     assert {message.partition(":")[0] for message in caplog.messages} == {f"files of a mount stay in {folder}"}
+
+
+def test_a_mount_that_is_busy_is_not_a_dead_one(data: World) -> None:
+    """The question waits behind what others write: the volume is given out, and nobody is told to cut that off."""
+    data.kernel.silent.add("data")
+    since = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)
+    data.driver.connections["ours:data"] = Connection(True, since, 0, datetime.now(UTC) + timedelta(seconds=5))
+    data.volumes.mount("data", "2")
+    assert data.holds.of("data") == {"1": 1, "2": 1}
+    data.driver.connections["ours:data"] = Connection(True, since, 0, since)
+    with pytest.raises(Failed, match="legacyhost unstick data"):
+        data.volumes.mount("data", "3")

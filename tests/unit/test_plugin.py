@@ -234,7 +234,7 @@ def test_what_a_crash_has_left_mounted_is_unmounted_at_the_start(paths: Paths, i
 
 
 def test_what_calls_come_across_reaches_who_looks_after_it(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the start and when an engine introduces itself everything is looked at; else what is asked about."""
+    """At the start and when an engine has started everything is looked at; else what is asked about."""
     asked: list[tuple[str, str | None]] = []
     monkeypatch.setattr(Convergence, "doubt", lambda _, name: asked.append(("doubt", name)))
     monkeypatch.setattr(Convergence, "probe", lambda _, name: asked.append(("probe", name)))
@@ -242,6 +242,7 @@ def test_what_calls_come_across_reaches_who_looks_after_it(paths: Paths, monkeyp
     host.start()
     State(paths.state / "foo").add(Volume("data", {"sshcmd": "anna@nas:/srv"}, now()))
     ask(host, "Plugin.Activate")
+    host.current.activated()
     ask(host, "VolumeDriver.Unmount", b'{"Name": "data", "ID": "1"}')
     ask(host, "VolumeDriver.Get", b'{"Name": "data"}')
     assert asked == [("doubt", None), ("doubt", None), ("doubt", "data"), ("probe", "data")]

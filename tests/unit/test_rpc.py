@@ -59,11 +59,13 @@ def test_activate_never_reads_its_body(plugin: Plugin) -> None:
         assert plugin.call("Plugin.Activate", body)["Implements"] == ["VolumeDriver", "authz"]
 
 
-def test_a_surface_that_wants_to_know_is_told_of_the_handshake(guard: Guard) -> None:
+def test_a_surface_that_wants_to_know_is_told_that_an_engine_has_started(guard: Guard) -> None:
     """Each with the object behind it; the others are not asked for a thing."""
     told = Surface("watched", "Watched", {}, activated=lambda guard: guard.asked.append("activated"))
     plugin = Plugin("both", [(AUTHZ, Guard("")), (told, guard)])
     assert plugin.call("Plugin.Activate", b"{}") == {"Implements": ["authz", "watched"]}
+    assert guard.asked == []
+    plugin.activated()
     assert guard.asked == ["activated"]
     with pytest.raises(UnknownMethod):
         plugin.call("Plugin.activated", b"{}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes import WAIT
-from fakessh import ECHO, REFUSE, SILENT, Start, hosts, until
+from fakessh import ECHO, REFUSE, SILENT, WORDLESS, Start, hosts, until
 
 from legacyhost.drivers.transport import ATTEMPT, FRESH, FRESH_REFUSAL, REFUSALS
 
@@ -138,13 +138,30 @@ def test_a_failure_of_this_moment_counts_only_when_the_time_is_over(start: Start
 
 
 def test_an_attempt_that_hangs_is_given_up_for_another(start: Start) -> None:
-    """The host may be there again, without what was sent to it while it was not."""
-    ssh = start(f"[ $attempt = 1 ] && {SILENT}; {ECHO}")
+    """The host may be there again, without what was sent to it while it was not; the next attempt is more patient."""
+    ssh = start(f"[ $attempt = 1 ] && {{ {WORDLESS}; }}; {ECHO}")
     ssh.recorded(connections=1, took=0.1, lost=time.monotonic())
     ssh.line(fail_after=300).exchange(FRAME)
     assert len(ssh.started()) == 2
     assert ssh.running() == ssh.started()[1:]
-    assert ssh.said() == ["the host did not answer in time", "the connection is there again"]
+    assert ssh.said() == ["Connection timed out during banner exchange", "the connection is there again"]
+    assert ssh.record().patience == 2 * ATTEMPT
+
+
+def test_a_login_takes_the_time_it_takes(start: Start) -> None:
+    """However quick the first one was: name service, PAM and load are others by now."""
+    ssh = start(f"sleep {ATTEMPT + 1:g}; {ECHO}")
+    ssh.recorded(connections=1, took=0.1, lost=time.monotonic())
+    ssh.line(fail_after=300).exchange(FRAME)
+    assert len(ssh.started()) == 1
+
+
+def test_patience_with_a_host_that_is_there_ends_with_the_time(start: Start) -> None:
+    """It has been found slow, and is dead now: who waits gets an error no later for that."""
+    ssh = start(f"echo $limit >>$here/limits; {WORDLESS}")
+    ssh.recorded(connections=1, took=60, patience=60, lost=time.monotonic())
+    assert ssh.line(fail_after=4).status() == 255
+    assert max(int(limit) for limit in (ssh.directory / "limits").read_text().split()) <= 4
 
 
 def test_a_slow_host_gets_more_time(start: Start) -> None:

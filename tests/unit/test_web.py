@@ -218,3 +218,17 @@ def test_whoever_answers_is_asked_for_anew_at_each_call(world: World) -> None:
     assert ask(client, "Plugin.Activate").status_code == 500
     served.append(Plugin("test", [(volume.SURFACE, world.volumes)]))
     assert ask(client, "Plugin.Activate").json == {"Implements": ["VolumeDriver"]}
+
+
+@pytest.mark.parametrize(("accept", "told"), [("application/vnd.docker.plugins.v1.2+json", 1), (None, 0)])
+def test_only_a_daemon_that_introduces_itself_has_started(accept: str | None, told: int) -> None:
+    """dockerd says what it accepts; each podman shakes hands too, says no such thing, and means nothing by it."""
+    asked: list[str] = []
+    surface = Surface("watched", "Watched", {}, activated=lambda _: asked.append("activated"))
+    client = testing.TestClient(create_app(lambda: Plugin("foo", [(surface, None)])))
+    headers = {"Accept": accept} if accept else {"Content-Type": "application/vnd.docker.plugins.v1.1+json"}
+    if accept is None:
+        client.app.req_options.default_media_type = "x/y"
+    answered = client.simulate_post("/Plugin.Activate", headers=headers)
+    assert answered.status_code == 200
+    assert len(asked) == told
