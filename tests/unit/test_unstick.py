@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,33 @@ def test_a_mount_that_answers_is_left_alone_unless_asked_for(paths: Paths, capfd
     assert points.is_mounted("data")
     assert main(["unstick", "--force", "data"]) == 0
     assert "the mount of volume data is gone" in capfd.readouterr().out
+    assert not points.is_mounted("data")
+
+
+class Unanswered:
+    """A question put to a mount that does not answer."""
+
+    def wait(self, seconds: float | None) -> bool | None:
+        return None
+
+    def give_up(self) -> None:
+        return
+
+
+@in_own_namespace
+def test_a_mount_that_is_at_work_is_left_alone(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not answer because much is being written: that would be torn. One nobody sends anything through is dead."""
+    points = mounted(paths)
+    serial = (points.source("data") or "").rpartition(":")[2]
+    monkeypatch.setattr(HostMountpoints, "ask", lambda *_: Unanswered())
+    record = paths.run / "foo" / "volumes" / "data" / f"connection.{serial}"
+    record.write_text("connections=1\n")
+    os.utime(record, (time.time() + 5, time.time() + 5))
+    with pytest.raises(Refused, match="volume data is busy"):
+        unstick("foo", "data", paths, force=False)
+    assert points.is_mounted("data")
+    os.utime(record, (1, 1))
+    assert "the mount of volume data is gone" in unstick("foo", "data", paths, force=False)
     assert not points.is_mounted("data")
 
 
