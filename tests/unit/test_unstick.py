@@ -70,7 +70,7 @@ class Unanswered:
 
 @in_own_namespace
 def test_a_mount_that_is_at_work_is_left_alone(paths: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not answer because much is being written: that would be torn. One nobody sends anything through is dead."""
+    """It does not answer because much is being written, which would be torn. One that nothing moves in is dead."""
     points = mounted(paths)
     serial = (points.source("data") or "").rpartition(":")[2]
     monkeypatch.setattr(HostMountpoints, "ask", lambda *_: Unanswered())
