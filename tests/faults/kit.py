@@ -7,7 +7,7 @@ import json
 import socket
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from system.installed import Installed
@@ -67,7 +67,11 @@ class Plugin:
         return reply
 
     def ready(self) -> None:
-        """Return when the plugin answers."""
+        """Return when the plugin answers. A process that was killed just now may still take a call with it."""
+        for _ in range(5):
+            with suppress(NoAnswer):
+                self.call("Plugin.Activate")
+                return
         self.call("Plugin.Activate")
 
     def names(self) -> set[str]:
