@@ -102,7 +102,7 @@ class Mounting:
         """
         name = volume.name
         if self._mountpoints.is_mounted(name):
-            self._refuse_if_covered(name)
+            self.refuse_if_covered(name)
             self._mounter.settle(name, self._mountpoints.path(name), deadline)
         was_mounted = self._mountpoints.is_mounted(name)
         failed_at, failure = self._failures.get(name, (0.0, None))
@@ -123,12 +123,16 @@ class Mounting:
         """Take the mount away, if there is one. Raises Failed; Refused where it is not ours or is used."""
         is_mounted = self._mountpoints.is_mounted(name)
         if is_mounted:
-            self._refuse_if_covered(name)
+            self.refuse_if_covered(name)
         if unless_used:
             self._refuse_if_used(name)  # of a mount that was unmounted by hand, too: its containers still have it
         if is_mounted:
             self._mounter.unmount(name, self._mountpoints.path(name), deadline)
         self.clean(name)
+
+    def unstick(self, name: str, deadline: Deadline) -> None:
+        """End its mounts, whoever sees them and whatever hangs in them. Raises Failed."""
+        self._mounter.unstick(name, self._mountpoints.path(name), deadline)
 
     def forget(self, name: str) -> None:
         self._failures.pop(name, None)
@@ -151,7 +155,8 @@ class Mounting:
         path = self.mountpoint(name)
         return f"something else ({printable(source)}) is mounted where volume {name} belongs; undo it: umount {path}"
 
-    def _refuse_if_covered(self, name: str) -> None:
+    def refuse_if_covered(self, name: str) -> None:
+        """Raises Refused where something else is mounted on top."""
         source = self._mountpoints.source(name)
         if source is not None and not self._mounter.is_ours(name, source):
             raise Refused(self.covered(name, source))

@@ -140,10 +140,9 @@ def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
     driver = build_driver(section, paths)
     state = build_state(name, paths)
     runtime = paths.run / name
-    mountpoints = HostMountpoints(runtime)
-    mountpoints.set_up()
+    HostMountpoints(runtime).set_up()
     holds, history, turns = Holds(runtime / "volumes"), History(runtime / "history"), Turns()
-    mounting = Mounting(driver, mountpoints, build_mounter(name, paths), runtime)
+    mounting = build_mounting(name, driver, paths)
     volumes = Volumes(state=state, holds=holds, history=history, turns=turns, mounting=mounting, scope=section.scope)
     convergence = Convergence(holds, history, turns, mounting)
     volumes.on_interest, volumes.on_doubt, volumes.on_mounted = (
@@ -165,16 +164,16 @@ def build_state(name: str, paths: Paths) -> State:
     return State(directory)
 
 
-def build_mounter(name: str, paths: Paths) -> Mounter:
-    """What makes the plugin's mounts on this machine."""
+def build_mounting(name: str, driver: Driver, paths: Paths) -> Mounting:
+    """The mounts of the plugin's volumes, as this machine makes them."""
     runtime = paths.run / name
-    return UnitMounter(name, runtime) if is_systemd_running() else ProcessMounter(runtime)
+    mounter: Mounter = UnitMounter(name, runtime) if is_systemd_running() else ProcessMounter(runtime)
+    return Mounting(driver, HostMountpoints(runtime), mounter, runtime)
 
 
-def last_used(name: str, volume: str, source: str, paths: Paths) -> float:
-    """When something was last sent through that mount of the volume, in seconds since the epoch."""
-    connection = SshfsDriver((), {}).connection(paths.run / name / "volumes" / volume, source)
-    return connection.used.timestamp() if connection else 0.0
+def mounts_only(name: str, paths: Paths) -> Mounting:
+    """The mounts of the plugin's volumes for who makes none: whatever its configuration says, and if it is broken."""
+    return build_mounting(name, SshfsDriver((), {}), paths)
 
 
 def _serving(config: Config) -> str:

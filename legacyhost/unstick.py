@@ -11,13 +11,10 @@ from pathlib import Path
 from legacyhost.config import Paths
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Refused
-from legacyhost.mounts.mountpoints import HostMountpoints
-from legacyhost.plugin import build_mounter, last_used
+from legacyhost.plugin import mounts_only
 
 #: Seconds a mount gets to show that it is alive, and for being taken away.
 PATIENCE, TAKING = 5.0, 30.0
-#: Seconds in which the question itself may be what was sent.
-OWN = 1.0
 
 
 def unstick(plugin: str, volume: str, paths: Paths, *, force: bool) -> str:
@@ -25,22 +22,20 @@ def unstick(plugin: str, volume: str, paths: Paths, *, force: bool) -> str:
 
     A mount that answers, or is at work, is left alone unless ``force``. Raises Refused, Failed.
     """
-    mountpoints = HostMountpoints(paths.run / plugin)
-    mounter = build_mounter(plugin, paths)
-    source, path = mountpoints.source(volume), mountpoints.path(volume)
-    if source is not None and not mounter.is_ours(volume, source):
-        raise Refused(f"something else is mounted where volume {volume} belongs; undo it: umount {path}")
-    users = sorted({user.process for user in mounter.users() if mounter.is_ours(volume, user.source)})
-    if source is None and not users:
+    mounts = mounts_only(plugin, paths)
+    mounts.refuse_if_covered(volume)
+    is_mounted = mounts.source(volume) is not None
+    users = sorted({user.process for user in mounts.users() if user.source and mounts.is_used_by(volume, user)})
+    if not is_mounted and not users:
         return f"volume {volume} is not mounted, and nothing waits for it"
-    if source is not None and not force:
-        asked, question = time.time(), mountpoints.ask(volume)
+    if is_mounted and not force:
+        asked, question = time.time(), mounts.ask(volume)
         if question.wait(PATIENCE) is not None:
             raise Refused(f"volume {volume} answers, nothing is stuck in it; --force takes its mount away all the same")
         question.give_up()
-        if last_used(plugin, volume, source, paths) > asked + OWN:
+        if mounts.is_busy(volume, asked):
             raise Refused(f"volume {volume} is busy: what is being written is on its way; --force cuts that off")
-    mounter.unstick(volume, path, Deadline.after(TAKING))
+    mounts.unstick(volume, Deadline.after(TAKING))
     done = f"the mount of volume {volume} is gone, and whoever waited for it has got an error"
     if users:
         done += "; to be restarted: " + ", ".join(_described(process) for process in users)
