@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from legacyhost.cli import _parser
+from legacyhost.cli import parser as whole_parser
 from legacyhost.config import Config, Paths, VolumeConfig
 from legacyhost.drivers import sshfs, sshfs_options
 
@@ -35,7 +35,7 @@ def entries(page: str) -> dict[str, str]:
 
 
 def commands() -> dict[str, argparse.ArgumentParser]:
-    (subparsers,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (subparsers,) = (a for a in whole_parser()._actions if isinstance(a, argparse._SubParsersAction))
     return dict(subparsers.choices)
 
 
@@ -58,7 +58,7 @@ def test_every_command_is_documented() -> None:
 def test_every_option_of_a_command_is_documented() -> None:
     flags = {
         flag: {name for name, parser in commands().items() if flag in parser._option_string_actions}
-        for parser in (_parser(), *commands().values())
+        for parser in (whole_parser(), *commands().values())
         for flag in parser._option_string_actions
         if flag.startswith("--")
     }

@@ -127,9 +127,9 @@ def test_a_part_knows_no_more_than_it_needs(part: str) -> None:
     ("module", "users"),
     [
         ("legacyhost.cli", {"legacyhost.__main__"}),
-        ("legacyhost.server", {"legacyhost.cli"}),
-        ("legacyhost.plugin", {"legacyhost.cli", "legacyhost.server", "legacyhost.unstick"}),
-        ("legacyhost.client", {"legacyhost.cli"}),
+        ("legacyhost.server", {"legacyhost.commands.service"}),
+        ("legacyhost.plugin", {"legacyhost.commands.service", "legacyhost.server", "legacyhost.unstick"}),
+        ("legacyhost.client", {f"legacyhost.commands.{name}" for name in ("call", "service", "volumes")}),
         ("legacyhost.volumes", {"legacyhost.plugin"}),
         ("legacyhost.convergence", {"legacyhost.plugin"}),
         ("legacyhost.mounting", {"legacyhost.plugin", "legacyhost.volumes", "legacyhost.convergence"}),

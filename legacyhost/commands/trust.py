@@ -1,0 +1,69 @@
+"""``legacyhost trust``: the host key of an SSH server is made known."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import socket
+
+from legacyhost.commands import Commands, is_confirmed
+from legacyhost.config import Paths
+from legacyhost.deadline import Deadline
+from legacyhost.errors import Failed, InvalidRequest
+from legacyhost.wire import printable
+
+#: Seconds for fetching a host key.
+TRUST_TIMEOUT = 20.0
+
+
+def add(commands: Commands) -> None:
+    trust = commands.add(
+        "trust", "make the host key of an SSH server known", "legacyhost trust nas.example.org:2222", _trust
+    )
+    trust.add_argument("host", metavar="HOST[:PORT]")
+    trust.add_argument(
+        "--fingerprint", metavar="SHA256:…", help="store the key if it has this fingerprint, without asking"
+    )
+
+
+def _trust(options: argparse.Namespace) -> int:
+    from legacyhost.ssh import hostkeys
+    from legacyhost.ssh.remote import fetch_host_key
+
+    host, port = _host_and_port(options.host)
+    known_hosts = Paths.from_environment().known_hosts()[0]
+    key = fetch_host_key(host, port, Deadline.after(TRUST_TIMEOUT))
+    if options.fingerprint is not None:
+        if key.fingerprint != options.fingerprint:
+            raise Failed(
+                f"the host key of {options.host} is {key.short_kind} {key.fingerprint}, not {options.fingerprint};"
+                " nothing is stored"
+            )
+    elif not is_confirmed(f"The host key of {options.host} is {key.short_kind} {key.fingerprint}.\nTrust it? [y/N] "):
+        raise Failed("nothing is stored")
+    try:
+        hostkeys.remember(known_hosts, host, port, key)
+    except OSError as error:
+        raise Failed(f"{known_hosts} cannot be written: {error.strerror}") from error
+    print(f"{options.host} is known now: {key.short_kind} {key.fingerprint} in {known_hosts}")
+    return 0
+
+
+def _host_and_port(text: str) -> tuple[str, int]:
+    """HOST, HOST:PORT, an IPv6 address alone or [ADDRESS]:PORT. Raises InvalidRequest."""
+    name = r"([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?::([0-9]{1,5}))?"
+    found = re.fullmatch(rf"{name}|\[([0-9A-Fa-f:.]+)\](?::([0-9]{{1,5}}))?|([0-9A-Fa-f:.]+)", text)
+    address = (found[3] or found[5] or "") if found else ""
+    host = (found[1] or address) if found else ""
+    port = int(found[2] or found[4] or 22) if found else 0
+    if not host or (address and not _is_ipv6(address)) or not 0 < port < 65536:
+        raise InvalidRequest(f"{printable(text)!r} is not HOST or HOST:PORT")
+    return host, port
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET6, text)
+    except OSError:
+        return False
+    return True
