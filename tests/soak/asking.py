@@ -39,12 +39,31 @@ def descriptors() -> dict[str, int]:
     return found
 
 
+def users() -> dict[str, str]:
+    """Volume to a process that sees its mount in a mount namespace of its own, as a container does, and its command.
+
+    A dockerd that was killed while it started a container may forget that, and leave it running.
+    """
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            text, command = (folder / "mountinfo").read_text(), (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        for line in text.splitlines():
+            source = line.split()[-2]
+            # A sandboxed service sees it where everybody does, a container where it was told to.
+            if source.startswith("legacyhost:sshfs:") and not line.split()[4].startswith("/run/legacyhost/"):
+                found[source.split(":")[2]] = f"{folder.name} {command.decode(errors='replace')}"
+    return found
+
+
 def main() -> None:
     options = json.load(sys.stdin)
     listed = call(SOCKET, "VolumeDriver.List", {})["Volumes"]
     assert isinstance(listed, list)
     volumes = {entry["Name"]: known(entry["Name"], options.get(entry["Name"])) for entry in listed}
-    print(json.dumps({"volumes": volumes, "descriptors": descriptors()}))
+    print(json.dumps({"volumes": volumes, "descriptors": descriptors(), "users": users()}))
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ class Observation:
     #: Lines that must not be in the journal.
     journal: list[str] = field(default_factory=list)
     descriptors: dict[str, int] = field(default_factory=dict)
+    #: Volume to a process in a container that has its mount, whether Docker knows of it or not.
+    users: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def observe(world: World) -> Observation:
     machine.put(ASKING, "/var/tmp/asking.py")
     known = {volume.name: dict(volume.options) for volume in model.volumes.values()}
     asked = json.loads(machine.run(["python3", "/var/tmp/asking.py"], input=json.dumps(known), timeout=120).stdout)
-    seen.volumes, seen.descriptors = asked["volumes"], asked["descriptors"]
+    seen.volumes, seen.descriptors, seen.users = asked["volumes"], asked["descriptors"], asked["users"]
     seen.listed = set(machine.docker("volume", "ls", "-q").stdout.split())
     if seen.listed:
         shown = json.loads(machine.docker("volume", "inspect", *sorted(seen.listed)).stdout)
@@ -167,6 +169,7 @@ def _containers(model: Model, seen: Observation) -> list[str]:
 def _left(model: Model, seen: Observation) -> Iterator[tuple[str, str]]:
     """Mounts, units, directories, holds and containers that nobody needs any more."""
     used = {container.volume.name for container in model.containers.values() if seen.containers.get(container.name)}
+    used |= seen.users.keys()
     yield from ((name, "is mounted") for name in sorted(seen.mounted - used))
     yield from ((name, "has a unit") for name in sorted(seen.units - used))
     yield from ((name, f"has a directory in {RUNTIME}/bare") for name in sorted(seen.bare - used))

@@ -150,4 +150,5 @@ class Soak:
 
     def _explained(self, violation: Violation) -> Violation:
         done = f"--seed {self.plan.seed}, step {self.world.steps}, after {self.world.now():.0f} s"
-        return Violation(f"{done}:\n{violation}\n\n{self.world.report(str(violation))}")
+        # Once more at the end: of a long text some show only that.
+        return Violation(f"{done}:\n{violation}\n\n{self.world.report(str(violation))}\n\n{done}:\n{violation}")
