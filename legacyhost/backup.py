@@ -6,10 +6,11 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from legacyhost import disk, log, record
-from legacyhost.record import Content, Contradicted, Gone, Missing, Newer, Unusable
+from legacyhost.record import Content, Contradicted, Gone, Missing, Newer, Step, Unusable
 
 FILE = "volumes.backup"
 
@@ -45,13 +46,13 @@ class Backup:
         """Be what the record is from now on, with which look() was content; as renew()."""
         return (self._is_complete and self._attempt(self._open, "cannot be opened")) or self.renew(content)
 
-    def apply(self, query: str, values: Sequence[str], moment: datetime, make_room: Callable[[], bool] | None) -> bool:
+    def apply(self, steps: Sequence[Step], moment: datetime, make_room: Callable[[], bool] | None) -> bool:
         """What has been done to the record; False if it has to be made anew."""
 
         def change() -> None:
             if self._connection is None or disk.identity(self.path) != self._identity:
                 raise FileNotFoundError(2, "it has been deleted or replaced")
-            if not record.change(self._connection, query, values, moment, make_room):
+            if not record.change(self._connection, steps, moment, make_room):
                 raise sqlite3.DatabaseError("it was not up to date")
 
         return self._is_complete and self._attempt(change, "cannot be written")
@@ -72,6 +73,11 @@ class Backup:
         if not self._is_told:
             log.event(log.WARNING, f"the backup {self.path} {trouble}")
         self._is_told = True
+
+    def wipe(self) -> None:
+        """Leave nothing in its log of what was overwritten."""
+        if self._connection is not None:
+            self._attempt(partial(record.wipe, self._connection), "cannot be wiped")
 
     def close(self) -> None:
         if self._connection is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,9 @@ class Paths:
         """Where host keys are looked up, in order."""
         return (self.etc / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
 
+    def credentials(self) -> Path:
+        return self.etc / "credentials"
+
     def configuration(self, plugin: str) -> Path:
         return self.etc / f"{plugin}.toml"
 
@@ -49,11 +53,13 @@ class Paths:
 
 @dataclass(frozen=True)
 class VolumeConfig:
-    """The section [volume]: the kind of storage, and options for volumes that do not give them."""
+    """The section [volume]: the kind of storage, options for volumes that do not give them, what opens accounts."""
 
     driver: str
     scope: str = "local"
     defaults: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: ``[user@]host[:port]`` to {"credential": name} or {"agent": socket}: what opens accounts there.
+    remotes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def load(path: Path) -> Config:
 
 
 def _volume(section: Mapping[str, object]) -> VolumeConfig:
-    _only(section, "volume.", "driver", "scope", "defaults")
+    _only(section, "volume.", "driver", "scope", "defaults", "remote")
     driver = _text(section, "driver", "sshfs", "volume.")
     scope = _text(section, "scope", "local", "volume.")
     if scope not in SCOPES:
@@ -100,7 +106,30 @@ def _volume(section: Mapping[str, object]) -> VolumeConfig:
     defaults = section.get("defaults", {})
     if not isinstance(defaults, dict):
         raise ValueError("volume.defaults has to be a section")
-    return VolumeConfig(driver, scope, {k: _option(k, v) for k, v in defaults.items()})
+    remotes = section.get("remote", {})
+    if not isinstance(remotes, dict):
+        raise ValueError("volume.remote has to be a section with a section for each remote host")
+    options = {name: _option(name, value) for name, value in defaults.items()}
+    return VolumeConfig(driver, scope, options, dict(_remote(name, value) for name, value in remotes.items()))
+
+
+def _remote(name: str, section: object) -> tuple[str, Mapping[str, str]]:
+    """A host and what opens accounts on it."""
+    shown = f'volume.remote."{printable(name)}"'
+    if not re.fullmatch(r"([^@\s]+@)?[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?", name):
+        raise ValueError(f"{shown} is not [user@]host[:port]")
+    if not isinstance(section, dict):
+        raise ValueError(f"{shown} has to be a section with credential or agent")
+    _only(section, f"{shown}.", "credential", "agent")
+    if len(section) != 1:
+        raise ValueError(f"{shown} has to have either credential or agent")
+    credential, agent = (_text(section, key, "", f"{shown}.") for key in ("credential", "agent"))
+    if "credential" in section and not is_name(credential):
+        raise ValueError(f"{shown}.credential is no name of a credential")
+    if "agent" in section and not re.fullmatch(r"/[^\"'\\$%\x00-\x1f\x7f]+", agent):
+        raise ValueError(f"{shown}.agent has to be the absolute path of a socket, without quotes, '$', '%' or '\\'")
+    user, at, place = name.rpartition("@")
+    return f"{user}{at}{place.lower()}", {"credential": credential} if credential else {"agent": agent}
 
 
 def _option(name: str, value: object) -> str:

@@ -8,7 +8,9 @@ from legacyhost import config as configuration
 from legacyhost import log
 from legacyhost.config import Config, Paths, VolumeConfig
 from legacyhost.convergence import Convergence
+from legacyhost.credentials import Store
 from legacyhost.drivers import Driver
+from legacyhost.drivers.accounts import Accounts
 from legacyhost.drivers.sshfs import PLACEHOLDER, SshfsDriver
 from legacyhost.drivers.sshfs_options import TABLE
 from legacyhost.errors import ConfigError, InvalidRequest, PluginError, StateError
@@ -62,7 +64,7 @@ class Host:
     def _reconfigure(self, volumes: Volumes) -> None:
         try:
             config = self._configuration()
-            volumes.reconfigure(build_driver(config.volume, self._paths), config.volume.scope)
+            volumes.reconfigure(build_driver(self._name, config.volume, self._paths), config.volume.scope)
         except PluginError as error:
             self.status = f"serving {self._name} with the old configuration: {error.message}"
             log.event(log.ERROR, f"the configuration is not taken over: {error.message}")
@@ -80,7 +82,7 @@ class Host:
             if self._volumes is None:
                 self._volumes = build_volumes(self._name, config.volume, self._paths)
             else:
-                self._volumes.reconfigure(build_driver(config.volume, self._paths), config.volume.scope)
+                self._volumes.reconfigure(build_driver(self._name, config.volume, self._paths), config.volume.scope)
                 self._volumes.reopen(build_state(self._name, self._paths))
         except (PluginError, OSError) as error:
             reason = error.message if isinstance(error, PluginError) else f"{error.filename}: {error.strerror}"
@@ -120,7 +122,7 @@ class Host:
                 is_open = self._try()
 
 
-def build_driver(section: VolumeConfig, paths: Paths) -> Driver:
+def build_driver(name: str, section: VolumeConfig, paths: Paths) -> Driver:
     """The kind of storage the configuration names. Raises ConfigError."""
     if section.driver != "sshfs":
         raise ConfigError(f"there is no driver {section.driver!r}; there is: sshfs")
@@ -132,12 +134,13 @@ def build_driver(section: VolumeConfig, paths: Paths) -> Driver:
         raise ConfigError(
             f"volume.defaults.sshcmd needs {PLACEHOLDER} in its path: without it all volumes would be one directory"
         )
-    return SshfsDriver(paths.known_hosts(), defaults)
+    accounts = Accounts(Store(paths.credentials()), name, section.remotes)
+    return SshfsDriver(paths.known_hosts(), defaults, accounts)
 
 
 def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
     """The volume side of a plugin. Raises ConfigError, StateError, OSError."""
-    driver = build_driver(section, paths)
+    driver = build_driver(name, section, paths)
     state = build_state(name, paths)
     runtime = paths.run / name
     HostMountpoints(runtime).set_up()
@@ -151,6 +154,7 @@ def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
         convergence.mounted,
     )
     convergence.start()
+    threading.Thread(target=volumes.keep_secrets, name="secrets", daemon=True).start()
     return volumes
 
 
@@ -173,7 +177,7 @@ def build_mounting(name: str, driver: Driver, paths: Paths) -> Mounting:
 
 def mounts_only(name: str, paths: Paths) -> Mounting:
     """The mounts of the plugin's volumes for who makes none: whatever its configuration says, and if it is broken."""
-    return build_mounting(name, SshfsDriver((), {}), paths)
+    return build_mounting(name, SshfsDriver((), {}, Accounts(Store(paths.credentials()), name, {})), paths)
 
 
 def _serving(config: Config) -> str:

@@ -44,11 +44,13 @@ CREATE TABLE IF NOT EXISTS changes (
 )
 """
 _COUNT = """
-INSERT INTO changes VALUES (1, 1, ?)
-ON CONFLICT (id) DO UPDATE SET number = number + 1, moment = excluded.moment
+INSERT INTO changes VALUES (1, :changes, :moment)
+ON CONFLICT (id) DO UPDATE SET number = number + :changes, moment = excluded.moment
 """
 
 Row = tuple[str, str, str, str]
+#: A query that adds or removes one volume, and its values.
+Step = tuple[str, Sequence[str]]
 
 
 class Unusable(Exception):
@@ -205,6 +207,7 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute("PRAGMA secure_delete = ON")
     except sqlite3.Error:
         connection.close()
         raise
@@ -213,32 +216,41 @@ def connect(path: Path, mode: str = "rw") -> sqlite3.Connection:
 
 def change(
     connection: sqlite3.Connection,
-    query: str,
-    values: Sequence[str],
+    steps: Sequence[Step],
     moment: datetime,
     make_room: Callable[[], bool] | None = None,
 ) -> bool:
-    """Do it and count it, durable when this returns; False if there was nothing to change. Raises sqlite3.Error.
+    """Do all of it or nothing, and count it, durable when this returns; False if there was nothing to change.
 
+    Raises sqlite3.Error.
     If the disk is full and ``make_room`` has made some, it is tried once more.
     """
     try:
-        return _change(connection, query, values, moment)
+        return _change(connection, steps, moment)
     except sqlite3.Error as error:
         if not is_full(error) or make_room is None or not make_room():
             raise
     connection.execute("PRAGMA wal_checkpoint(RESTART)")  # the log's own space can be used again
-    return _change(connection, query, values, moment)
+    return _change(connection, steps, moment)
 
 
-def _change(connection: sqlite3.Connection, query: str, values: Sequence[str], moment: datetime) -> bool:
+def wipe(connection: sqlite3.Connection) -> None:
+    """Leave nothing in its log of what was overwritten; in the file nothing is left anyway. Raises sqlite3.Error."""
+    (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if is_busy:
+        raise sqlite3.OperationalError("its log is being read")
+
+
+def _change(connection: sqlite3.Connection, steps: Sequence[Step], moment: datetime) -> bool:
     with closing(connection.cursor()) as cursor:
         cursor.execute("BEGIN IMMEDIATE")
         try:
-            cursor.execute(query, values)
-            is_done = cursor.rowcount > 0
+            is_done = True
+            for query, values in steps:
+                cursor.execute(query, values)
+                is_done = is_done and cursor.rowcount > 0
             cursor.execute(_CHANGES)
-            cursor.execute(_COUNT, (f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",))
+            cursor.execute(_COUNT, {"changes": len(steps), "moment": f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"})
             cursor.execute("COMMIT" if is_done else "ROLLBACK")
         except BaseException:
             if connection.in_transaction:

@@ -20,7 +20,7 @@ from legacyhost import disk, record
 from legacyhost.backup import FILE as BACKUP
 from legacyhost.backup import Backup, remedy
 from legacyhost.errors import NoSuchVolume, NotServing, StateError
-from legacyhost.record import Content, Gone, Missing, Row, Unusable
+from legacyhost.record import Content, Gone, Missing, Row, Step, Unusable
 
 APPLICATION_ID = record.APPLICATION_ID
 FORMAT = record.FORMAT
@@ -109,20 +109,23 @@ class State:
 
     def add(self, volume: Volume) -> None:
         """Durable when this returns. The name must be new."""
-        self._change(
-            f"volume {volume.name} cannot be recorded",
-            "INSERT INTO volumes VALUES (?, ?, ?, ?)",
-            (volume.name, volume.created.isoformat(), _dump(volume.options), _dump(volume.facts)),
-        )
+        self._change(f"volume {volume.name} cannot be recorded", [_adding(volume)])
+
+    def replace(self, volume: Volume) -> None:
+        """Record the volume of that name so from now on, and leave nothing of how it was. Raises StateError."""
+        failure = f"volume {volume.name} cannot be recorded anew"
+        self._change(failure, [_removing(volume.name), _adding(volume)])
+        with self._writing, self._reading:
+            try:
+                record.wipe(self._writer)
+            except sqlite3.Error as error:
+                raise StateError(f"{failure} in {self.path}: {_why(error, self.path.parent)}") from error
+            self._backup.wipe()
 
     def remove(self, name: str) -> None:
         """Durable when this returns; the room for it is kept. Raises NoSuchVolume."""
-        if not self._change(
-            f"the removal of volume {name} cannot be recorded",
-            "DELETE FROM volumes WHERE name = ?",
-            (name,),
-            self._reserve.give_up,
-        ):
+        failure = f"the removal of volume {name} cannot be recorded"
+        if not self._change(failure, [_removing(name)], self._reserve.give_up):
             raise NoSuchVolume(f"there is no volume {name}")
 
     def get(self, name: str) -> Volume:
@@ -168,9 +171,7 @@ class State:
         self.on_lost(reason)
         return NotServing(reason)
 
-    def _change(
-        self, failure: str, query: str, values: Sequence[str], make_room: Callable[[], bool] | None = None
-    ) -> bool:
+    def _change(self, failure: str, steps: Sequence[Step], make_room: Callable[[], bool] | None = None) -> bool:
         """First the record, then its backup; False if there was nothing to change. Raises StateError."""
         with self._writing:
             if not self._is_ours():
@@ -179,8 +180,8 @@ class State:
             try:
                 with disk.lock(self.path.parent):
                     moment = datetime.now(UTC)
-                    is_done = record.change(self._writer, query, values, moment, make_room)
-                    if is_done and not self._backup.apply(query, values, moment, make_room):
+                    is_done = record.change(self._writer, steps, moment, make_room)
+                    if is_done and not self._backup.apply(steps, moment, make_room):
                         self._renew_now_or_later()
                     self._reserve.keep()
             except (sqlite3.Error, OSError) as error:
@@ -221,6 +222,15 @@ class State:
 def now() -> datetime:
     """The time to put into a new volume's record."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def _adding(volume: Volume) -> Step:
+    values = volume.name, volume.created.isoformat(), _dump(volume.options), _dump(volume.facts)
+    return "INSERT INTO volumes VALUES (?, ?, ?, ?)", values
+
+
+def _removing(name: str) -> Step:
+    return "DELETE FROM volumes WHERE name = ?", (name,)
 
 
 def _dump(value: Mapping[str, str]) -> str:

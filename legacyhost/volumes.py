@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from legacyhost import log
 from legacyhost.deadline import Deadline
@@ -93,7 +94,7 @@ class Volumes:
         deadline = Deadline.after(driver.timeout(parsed))
         with self._turns.turn(name, deadline):
             if self._exists(name):
-                if not options or dict(self._state.get(name).options) == dict(parsed):
+                if not options or driver.is_same(self._state.get(name), parsed):
                     return
                 raise Refused(
                     f"volume {name} exists already, with other options; to change them: docker volume rm {name}"
@@ -101,7 +102,12 @@ class Volumes:
                 )
             volume = Volume(name, parsed, now())
             facts = driver.prepare(volume, deadline)
-            self._state.add(Volume(name, parsed, volume.created, facts))
+            kept = driver.keep(Volume(name, parsed, volume.created, facts))
+            try:
+                self._state.add(kept)
+            except PluginError:
+                _try(partial(driver.forget, kept), name)
+                raise
             self._history.state(name, NOT_MOUNTED)
 
     def mount(self, name: str, mount_id: str) -> str:
@@ -157,9 +163,23 @@ class Volumes:
             self._holds.clear(name)
             driver.remove(volume, deadline)
             self._state.remove(name)
+            _try(partial(driver.forget, volume), name)
             self._mounting.clean(name)
             self._mounting.forget(name)
             self._history.forget(name)
+
+    def keep_secrets(self) -> None:
+        """Take out of the record what earlier versions have left in it and is secret; tried again at the next start."""
+        for name in self._state.names():
+            _try(partial(self._keep_secret, name), name)
+
+    def _keep_secret(self, name: str) -> None:
+        with self._turns.turn(name, Deadline.after(SHORT)):
+            if self._exists(name):
+                volume = self._state.get(name)
+                kept = self._mounting.driver.keep(volume)
+                if kept is not volume:
+                    self._state.replace(kept)
 
     def _compare(self, name: str, was_mounted: bool) -> None:
         """Before another hold is recorded: those that there are have to fit what was mounted."""
@@ -194,6 +214,14 @@ class Volumes:
         state = self._mounting.state(name, is_held=held != 0)
         shown = status(state, self._history.of(name), self._mounting.connection(name))
         return {**shown, "holders": held, **self._mounting.driver.describe(volume)}
+
+
+def _try(step: Callable[[], None], name: str) -> None:
+    """What is right to be done, and no reason to fail; that it could not be done is logged."""
+    try:
+        step()
+    except PluginError as error:
+        log.event(log.WARNING, error.message, {"VOLUME": name})
 
 
 def _nothing() -> None:

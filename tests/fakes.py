@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -104,6 +105,9 @@ class FakeDriver:
         self.explanation: PluginError | None = None
         self.refusals: dict[str, str] = {}
         self.connections: dict[str, Connection] = {}
+        #: The passwords of volumes that have one.
+        self.kept: dict[str, str] = {}
+        self.keeping, self.forgetting = Step(), Step()
         self.default_timeout = 30.0
         self.deadlines: list[Deadline] = []
 
@@ -122,6 +126,22 @@ class FakeDriver:
         self.preparing.take(volume.name)
         self.data.add(volume.name)
         return {"learned": f"about {volume.name}"}
+
+    def keep(self, volume: Volume) -> Volume:
+        if "password" not in volume.options:
+            return volume
+        self.keeping.take(volume.name)
+        options = dict(volume.options)
+        self.kept[volume.name] = options.pop("password")
+        return replace(volume, options=options)
+
+    def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
+        password = {"password": self.kept[volume.name]} if volume.name in self.kept else {}
+        return {**volume.options, **password} == dict(options)
+
+    def forget(self, volume: Volume) -> None:
+        self.forgetting.take(volume.name)
+        self.kept.pop(volume.name, None)
 
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         (folder / "secret").write_text("hunter2")

@@ -49,6 +49,18 @@ class Driver(Protocol):
         """See that the volume can be used, making what is missing; what was learned is recorded. Raises PluginError."""
         ...
 
+    def keep(self, volume: Volume) -> Volume:
+        """The volume as it may be recorded: what is secret in its options is kept elsewhere now. Raises PluginError."""
+        ...
+
+    def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
+        """Whether the recorded volume was created with these options, as parse() gives them. Raises PluginError."""
+        ...
+
+    def forget(self, volume: Volume) -> None:
+        """Delete what keep() has kept: the volume is no more. Raises PluginError."""
+        ...
+
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         """How to mount it. Files the program needs are written to ``folder`` (root only, lost at reboot)."""
         ...

@@ -5,24 +5,25 @@ paramiko is loaded when the network is first used, not before.
 
 from __future__ import annotations
 
-import os
 import posixpath
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from legacyhost import log
 from legacyhost.deadline import Deadline
 from legacyhost.drivers import Connection, Facts
 from legacyhost.drivers import sshfs_options as table
+from legacyhost.drivers.accounts import KEPT, Accounts, merged
+from legacyhost.drivers.ssh_files import write, write_target
 from legacyhost.drivers.transport import Record
 from legacyhost.errors import InvalidRequest, PluginError, Refused
 from legacyhost.mounts import SERIAL, SOURCE, MountCommand
 from legacyhost.ssh.keyfiles import is_encrypted_file
-from legacyhost.ssh.target import HostKey, Secret, Target, default_identity_files
+from legacyhost.ssh.target import HostKey, Target
 from legacyhost.state import Volume, now
 
-ASKPASS = Path(__file__).with_name("askpass.sh")
 TRANSPORT = Path(__file__).with_name("transport.py")
 #: AES with hardware support first (twice as fast as the default), the secure rest as fall-backs.
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
@@ -34,6 +35,10 @@ SSH_DEFAULTS = {
 }
 FUSE_DEFAULTS = {"allow_other": "true", "reconnect": "true", "auto_cache": "true"}
 PLACEHOLDER = "{volume}"
+IN_DOCKERS_RECORD = (
+    "the password given as password= stands in Docker's own record, where docker volume inspect shows it; better:"
+    " legacyhost credential add {0}, then create the volume with credential={0} instead"
+)
 #: Options whose defaults count when a volume is created, and not afterwards.
 SETTLED = ("on_remove", "host_key")
 
@@ -45,9 +50,10 @@ class SshfsDriver:
     not give them, in their normal form; of these, ``sshcmd`` may contain {volume}.
     """
 
-    def __init__(self, known_hosts: Sequence[Path], defaults: Mapping[str, str]) -> None:
+    def __init__(self, known_hosts: Sequence[Path], defaults: Mapping[str, str], accounts: Accounts) -> None:
         self._known_hosts = tuple(known_hosts)
         self._defaults = dict(defaults)
+        self._accounts = accounts
 
     def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
         options = table.TABLE.parse(given)
@@ -62,6 +68,8 @@ class SshfsDriver:
                 options.setdefault(name_of_default, self._defaults[name_of_default])
         if options.get("on_remove") == "purge":
             options.setdefault("port", self._effective(options)["port"])
+        if "credential" in options and (other := {"password", "IdentityFile"} & options.keys()):
+            raise InvalidRequest(f"credential= says what to log in with, and so does {'= and '.join(sorted(other))}=")
         _, _, path = table.split_sshcmd(options["sshcmd"])
         first = posixpath.normpath(path or ".").lstrip("/").partition("/")[0]
         if options.get("on_remove") == "purge" and first in ("", ".", ".."):
@@ -80,7 +88,7 @@ class SshfsDriver:
     def _look(self, volume: Volume, deadline: Deadline, *, create: bool) -> Facts:
         from legacyhost.ssh.remote import Remote
 
-        target = self._target(self._effective(volume.options))
+        target = self.target(volume)
         with Remote.connect(target, self._known_hosts, deadline) as remote:
             remote.ensure_directory(target.path, create=create)
             space = remote.free_space(target.path)
@@ -101,26 +109,22 @@ class SshfsDriver:
 
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         options = self._effective(volume.options)
-        target = self._target(options)
-        configuration = folder / "ssh_config"
-        environment = _transport(options, target.user, folder)
-        if target.password is not None:
-            secret = folder / "secret"
-            _write(secret, target.password.reveal() + "\n")
-            environment |= {
-                "SSH_ASKPASS": str(ASKPASS),
-                "SSH_ASKPASS_REQUIRE": "force",
-                "LEGACYHOST_SECRET": str(secret),
-            }
+        target = self.target(volume)
         known_hosts = list(self._known_hosts)
         if target.host_key is not None:
             pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
             known_hosts = [folder / "known_hosts"]
-            _write(known_hosts[0], pinned.line(target.host, target.port) + "\n")
+            write(known_hosts[0], pinned.line(target.host, target.port) + "\n")
         # A copy: the mount goes on when the package is removed or upgraded.
         program = folder / TRANSPORT.name
-        _write(program, TRANSPORT.read_text(encoding="utf-8"))
-        _write(configuration, _ssh_config(options, target, known_hosts, "encrypted_key" in volume.facts))
+        write(program, TRANSPORT.read_text(encoding="utf-8"))
+        configuration, environment = write_target(
+            folder,
+            target,
+            {"target": known_hosts, "jump": self._known_hosts},
+            {name: options[name] for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"},
+            is_passphrase="encrypted_key" in volume.facts,
+        )
         return MountCommand(
             argv=[
                 "sshfs",
@@ -133,7 +137,7 @@ class SshfsDriver:
                 str(mountpoint),
             ],
             description=f"Volume {volume.name} ({target.user}@{target.host})",
-            environment=environment,
+            environment={**environment, **_transport(options, target.user, folder)},
         )
 
     def connection(self, folder: Path, source: str) -> Connection | None:
@@ -181,42 +185,55 @@ class SshfsDriver:
             return
         from legacyhost.ssh.remote import Remote
 
-        target = self._target(self._effective(volume.options))
+        target = self.target(volume)
         with Remote.connect(target, self._known_hosts, deadline) as remote:
             remote.purge(target.path)
 
+    def keep(self, volume: Volume) -> Volume:
+        kept, why_not = self._accounts.keep(volume)
+        if kept is not volume:
+            log.event(
+                log.WARNING, f"volume {volume.name}: {IN_DOCKERS_RECORD.format(volume.name)}", {"VOLUME": volume.name}
+            )
+        if why_not:
+            log.event(log.WARNING, f"the password of volume {volume.name}: {why_not}", {"VOLUME": volume.name})
+        return kept
+
+    def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
+        return self._accounts.is_same(volume, options)
+
+    def forget(self, volume: Volume) -> None:
+        self._accounts.forget(volume)
+
+    def target(self, volume: Volume) -> Target:
+        """The volume's directory with what opens it. Raises Failed where that cannot be had."""
+        has_password = KEPT in volume.facts
+        return self._accounts.target(volume, self._effective(volume.options, has_password=has_password))
+
     def describe(self, volume: Volume) -> Mapping[str, object]:
-        described: dict[str, object] = {"remote": str(self._target(self._effective(volume.options)))}
+        described: dict[str, object] = {"remote": str(self._place(volume))}
         if "host_key" in volume.facts:
             described["host key"] = volume.facts["host_key"]
         if "free" in volume.facts:
             described["free at creation"] = volume.facts["free"]
+        if KEPT in volume.facts:
+            described["warning"] = IN_DOCKERS_RECORD.format(volume.name)
         return described
 
-    def _effective(self, options: Mapping[str, str]) -> dict[str, str]:
+    def _effective(self, options: Mapping[str, str], *, has_password: bool = False) -> dict[str, str]:
         """The volume's own options over the configured defaults over those of the table."""
         declared = {option.name: option.default for option in table.OWN if option.default}
         later = {name: value for name, value in self._defaults.items() if name not in SETTLED}
-        chosen = {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **later, **options}
+        chosen = {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **merged(later, options, has_password=has_password)}
         return {**_keep_alive(int(chosen["fail_after"])), **chosen}
 
-    def _target(self, options: Mapping[str, str]) -> Target:
-        user, host, path = table.split_sshcmd(options["sshcmd"])
-        identity = options.get("IdentityFile")
-        return Target(
-            host=host,
-            user=user,
-            path=path,
-            port=int(options["port"]),
-            identity_files=(identity,) if identity else (),
-            password=Secret(options["password"]) if "password" in options else None,
-            host_key=options.get("host_key"),
-        )
+    def _place(self, volume: Volume) -> Target:
+        return self._accounts.place(self._effective(volume.options))
 
     def _shares_place(self, one: Volume, other: Volume) -> bool:
         """Whether one's directory is the other's, or contains it, whoever logs in, under whatever name of the host."""
         (first, first_host), (second, second_host) = (
-            (self._target(self._effective(volume.options)), volume.facts["host_key"]) for volume in (one, other)
+            (self._place(volume), volume.facts["host_key"]) for volume in (one, other)
         )
         is_one_host = first_host == second_host or (first.host.lower(), first.port) == (
             second.host.lower(),
@@ -259,52 +276,3 @@ def _moment(seconds: float) -> datetime:
 def _keep_alive(fail_after: int) -> dict[str, str]:
     """ssh gives up at the end of the interval that follows the last of the unanswered ones."""
     return {"ServerAliveInterval": str(max(1, fail_after // 3)), "ServerAliveCountMax": "2"}
-
-
-def _ssh_config(
-    options: Mapping[str, str], target: Target, known_hosts: Sequence[Path], password_is_passphrase: bool
-) -> str:
-    """A configuration of the volume's own, given with -F, so that no other file has a say."""
-    identities = target.identity_files
-    if not identities and target.password is None:
-        identities = default_identity_files()
-    lines = ["# Made anew at each mount.", "Host *", f"Port {target.port}"]
-    lines += [f"IdentityFile {_quoted(path)}" for path in identities or ("none",)]
-    lines += [
-        "IdentitiesOnly yes",
-        "StrictHostKeyChecking yes",
-        "UserKnownHostsFile " + " ".join(_quoted(path) for path in known_hosts),
-        "GlobalKnownHostsFile /dev/null",
-        "UpdateHostKeys no",
-        "ControlMaster no",
-        "ControlPath none",
-        "ClearAllForwardings yes",
-        "ForwardAgent no",
-        "ForwardX11 no",
-        "PermitLocalCommand no",
-        "IdentityAgent none",
-        "EscapeChar none",
-        "NumberOfPasswordPrompts 1",
-        "BatchMode no" if target.password is not None else "BatchMode yes",
-    ]
-    if password_is_passphrase:
-        # No server is ever to see it.
-        lines += ["PasswordAuthentication no", "KbdInteractiveAuthentication no"]
-    lines += [
-        f"{name} {options[name]}" for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _quoted(path: object) -> str:
-    """A path for ssh_config(5), where % begins a token."""
-    return '"' + str(path).replace("%", "%%") + '"'
-
-
-def _write(path: Path, text: str) -> None:
-    """A file only root can read, there with its mode from the first moment."""
-    draft = path.with_name(path.name + ".new")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    draft.replace(path)

@@ -43,6 +43,23 @@ def split_sshcmd(value: str) -> tuple[str, str, str]:
     return user, host, path
 
 
+def jump(value: str) -> str:
+    """``[user@]host[:port]`` of a jump host. Raises ValueError."""
+    user, host, port = split_jump(value)
+    if not _HOST.fullmatch(host) or ("@" in value and not _USER.fullmatch(user)) or not 0 < port < 65536:
+        raise ValueError("has to be [user@]host[:port], the host a name or an IPv4 address")
+    return value
+
+
+def split_jump(value: str) -> tuple[str, str, int]:
+    """User (may be empty), host and port of a jump host; port 0 where it is no number."""
+    user, _, place = value.rpartition("@")
+    host, colon, port = place.partition(":")
+    if not colon:
+        return user, host, 22
+    return user, host, int(port) if re.fullmatch("[0-9]{1,5}", port) else 0
+
+
 def _host_key_checking(value: str) -> str:
     if value.lower() not in ("yes", "true"):
         raise ValueError("stays on: host keys are always checked; make a host known with: legacyhost trust HOST")
@@ -59,6 +76,14 @@ _path = matching(
 OWN = (
     Option("sshcmd", sshcmd, "the remote directory, [user@]host:[path]; required"),
     Option("password", matching(r".{1,1000}", "is empty or too long"), "password of the account", is_secret=True),
+    Option(
+        "credential",
+        matching(
+            r"[A-Za-z0-9][A-Za-z0-9_.-]{0,254}", "is no name of a credential; legacyhost credential ls shows them"
+        ),
+        "what opens the account: the name of a credential kept on this host",
+    ),
+    Option("jump", jump, "the jump host by way of which the host is reached, [user@]host[:port]"),
     Option("port", number(1, 65535), "port of the SSH server", "22"),
     Option("IdentityFile", _path, "private key on this host; default: root's own keys"),
     Option(
@@ -153,6 +178,7 @@ REFUSED = {
     "password_stdin": "give the password as password=",
     "noauto_cache": "give auto_cache=false",
     "delay_connect": "a mount that is not connected would hide why it fails",
+    "ProxyJump": "give it as jump=[user@]host[:port]",
     "User": "the user belongs into sshcmd, user@host:path",
     "HostName": "the host belongs into sshcmd, user@host:path",
     "allow_root": "use allow_other, which is on",

@@ -1,9 +1,9 @@
-"""Private key files: which can be used for a login, and why one cannot (read with cryptography, as paramiko does)."""
+"""What there is to log in with: keys from files, kept ones, those of an agent; and why one cannot be used."""
 
 from __future__ import annotations
 
-import io
 import os
+import socket
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,19 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from legacyhost.errors import Failed
-from legacyhost.ssh.keyfiles import LARGEST, OPENSSH, is_encrypted
-from legacyhost.ssh.target import Secret, Target
+from legacyhost.ssh import keys
+from legacyhost.ssh.attempt import Attempt
+from legacyhost.ssh.keyfiles import LARGEST, is_encrypted
+from legacyhost.ssh.target import HostKey, Secret, Target
 from legacyhost.ssh.wording import clean, reason
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A private key ready for use and the file it is from; ``key`` is a paramiko.PKey."""
+    """A private key ready for use and where it is from; ``key`` is a paramiko.PKey."""
 
     file: str
     key: Any
@@ -42,13 +41,13 @@ class Credentials:
     notes: list[str] = field(default_factory=list)
 
 
-def credentials_of(target: Target, defaults: Sequence[str]) -> Credentials:
-    """The credentials of a target, read from disk. Raises Failed where a file that was named cannot be used.
+def credentials_of(target: Target, defaults: Sequence[str], attempt: Attempt) -> Credentials:
+    """The credentials of a target. Raises Failed where something that was named cannot be used.
 
-    ``defaults``: the key files to try where the target has neither identity files nor a password.
+    ``defaults``: the key files to try where the target names nothing to log in with.
     """
     found = Credentials(password=target.password)
-    if not target.identity_files and target.password is None:
+    if not target.names_a_login:
         for file in defaults:
             try:
                 found.identities += _load(file, None)[0]
@@ -59,7 +58,36 @@ def credentials_of(target: Target, defaults: Sequence[str]) -> Credentials:
         found.identities += identities
         if encrypted:
             found.password = None
+    if target.key is not None:
+        name = f"of credential {target.credential}"
+        if target.certificate:
+            certified = keys.certified(target.key, target.certificate, f"the certificate {name}")
+            found.identities.append(Identity(f"and certificate {name}", certified))
+        found.identities.append(Identity(name, keys.for_paramiko(target.key)))
+    if target.agent:
+        found.identities += _of_agent(target.agent, attempt)
     return found
+
+
+def _of_agent(path: str, attempt: Attempt) -> list[Identity]:
+    """The keys an agent has at the moment; it signs with them later, over the same connection."""
+    attempt.stage = "the agent"
+    try:
+        connection = attempt.hold(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        connection.connect(path)
+        agent = paramiko.agent.AgentSSH()  # not Agent, which takes its socket from the environment
+        agent._connect(connection)
+        found = agent.get_keys()
+    except (OSError, paramiko.SSHException) as error:
+        why = reason(error) if isinstance(error, OSError) else "it gives no answer an agent would give"
+        raise Failed(f"the agent behind {clean(path)} cannot be used: {why}") from error
+    if not found:
+        raise Failed(f"the agent behind {clean(path)} has no keys: ssh-add FILE adds one")
+    return [Identity(f"{_public(key)} of the agent {clean(path)}", key) for key in found]
+
+
+def _public(key: Any) -> str:
+    return HostKey(key.get_name(), key.get_base64()).fingerprint
 
 
 def _load(file: str, passphrase: Secret | None) -> tuple[list[Identity], bool]:
@@ -69,23 +97,25 @@ def _load(file: str, passphrase: Secret | None) -> tuple[list[Identity], bool]:
     encrypted = is_encrypted(data)
     if encrypted and passphrase is None:
         raise Failed(f"{shown} needs a passphrase: give it as password=, or use a key without one")
-    password = passphrase.reveal().encode() if encrypted and passphrase is not None else None
     try:
-        key = _parse(data, password)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        if encrypted:
+        text = keys.read(data, passphrase, shown).text
+    except Failed as error:
+        if encrypted and isinstance(error.__cause__, ValueError | TypeError):
             raise Failed(f"{shown} cannot be opened: password= is not its passphrase") from error
-        raise Failed(f"{shown} is not a private key that can be used (Ed25519, ECDSA or RSA)") from error
-    identity = Identity(file, _for_paramiko(key, shown))
+        raise
+    identity = Identity(file, keys.for_paramiko(text))
     certificate = Path(f"{file}-cert.pub")
     if not certificate.is_file():
         return [identity], encrypted
-    certified = Identity(str(certificate), _for_paramiko(key, shown))
     try:
-        certified.key.load_certificate(str(certificate))
-    except (paramiko.SSHException, ValueError, OSError) as error:
+        line = certificate.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Failed(f"{clean(str(certificate))} cannot be read: {reason(error)}") from error
+    try:
+        certified = keys.certified(text, line, clean(str(certificate)))
+    except Failed as error:
         raise Failed(f"{clean(str(certificate))} is not a certificate for {shown}") from error
-    return [certified, identity], encrypted
+    return [Identity(str(certificate), certified), identity], encrypted
 
 
 def _read(file: str, shown: str) -> bytes:
@@ -106,29 +136,4 @@ def _read(file: str, shown: str) -> bytes:
     if status.st_uid == os.geteuid() and status.st_mode & 0o077:
         mode = stat.S_IMODE(status.st_mode)
         raise Failed(f"{shown} is open to others (mode {mode:04o}), ssh refuses that: chmod 600 {clean(file)}")
-    if data.startswith((b"ssh-", b"ecdsa-", b"sk-")):
-        raise Failed(f"{shown} is a public key; the private key is needed (usually the name without .pub)")
     return data
-
-
-def _parse(data: bytes, password: bytes | None) -> Any:
-    if OPENSSH in data:
-        return serialization.load_ssh_private_key(data, password)
-    return serialization.load_pem_private_key(data, password)
-
-
-def _for_paramiko(key: Any, shown: str) -> Any:
-    """The same key as paramiko wants it; through OpenSSH's format, the only one all of its classes read."""
-    for kind, reader in (
-        (ed25519.Ed25519PrivateKey, paramiko.Ed25519Key),
-        (ec.EllipticCurvePrivateKey, paramiko.ECDSAKey),
-        (rsa.RSAPrivateKey, paramiko.RSAKey),
-    ):
-        if isinstance(key, kind):
-            plain = key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.OpenSSH,
-                serialization.NoEncryption(),
-            )
-            return reader.from_private_key(io.StringIO(plain.decode("ascii")))
-    raise Failed(f"{shown} is not a private key that can be used (Ed25519, ECDSA or RSA)")

@@ -132,7 +132,7 @@ def _why_refused(
     user, where = clean(target.user), _place(target)
     if credentials.password is None and not credentials.identities:
         notes = "".join(f"; {note}" for note in credentials.notes)
-        return f"nothing to log in to {where} as {user} with: give password= or IdentityFile= ({accepts}){notes}"
+        return f"nothing to log in to {where} as {user} with: give credential= or IdentityFile= ({accepts}){notes}"
     if not tried:
         given = [f"key {clean(identity.file)}" for identity in credentials.identities]
         given += ["password"] if credentials.password is not None else []

@@ -15,7 +15,7 @@ from legacyhost.errors import Failed, InvalidRequest, PluginError
 from legacyhost.ssh import identities, login, trust
 from legacyhost.ssh import purge as purging
 from legacyhost.ssh.attempt import Attempt, Late
-from legacyhost.ssh.connection import KINDS, Connection, NoSuchKind, exchange_keys
+from legacyhost.ssh.connection import KINDS, Connection, Dial, NoSuchKind, by_way_of, exchange_keys
 from legacyhost.ssh.directories import Directories, Space, octets
 from legacyhost.ssh.sftp import Nonsense, Sftp
 from legacyhost.ssh.target import HostKey, Target, default_identity_files
@@ -46,15 +46,14 @@ class Remote:
         """Connect, check the host key, log in and start SFTP. ``known_hosts`` is read, never written."""
         attempt = Attempt(deadline)
 
-        def work() -> Remote:
-            credentials = identities.credentials_of(target, default_identity_files())
-            connection = trust.connect_to_trusted(target, known_hosts, attempt)
-            attempt.stage = "the login"
-            login.log_in(connection.transport, target, credentials)
-            attempt.stage = "the start of SFTP"
-            return cls(target, attempt, connection, _start_sftp(connection, target))
-
         try:
+            dial = None if target.jump is None else _reach(target.jump, known_hosts, attempt)
+
+            def work() -> Remote:
+                connection = _log_in(target, known_hosts, attempt, dial)
+                attempt.stage = "the start of SFTP"
+                return cls(target, attempt, connection, _start_sftp(connection, target))
+
             return _bounded(attempt, target.host, target.port, work)
         except BaseException:
             attempt.close()
@@ -111,6 +110,21 @@ class Remote:
 
     def _do(self, work: Callable[[], T]) -> T:
         return _bounded(self._attempt, self._target.host, self._target.port, work)
+
+
+def _reach(jump: Target, known_hosts: Sequence[Path], attempt: Attempt) -> Dial:
+    """The way through a jump host, which is checked and logged in to like any other. Raises Failed."""
+    connection = _bounded(attempt, jump.host, jump.port, lambda: _log_in(jump, known_hosts, attempt, None))
+    return by_way_of(connection, place(jump.host, jump.port), clean(jump.user))
+
+
+def _log_in(target: Target, known_hosts: Sequence[Path], attempt: Attempt, dial: Dial | None) -> Connection:
+    """A connection to the right host, on which the account is open. Runs inside ``attempt``."""
+    credentials = identities.credentials_of(target, default_identity_files(), attempt)
+    connection = trust.connect_to_trusted(target, known_hosts, attempt, dial)
+    attempt.stage = "the login"
+    login.log_in(connection.transport, target, credentials)
+    return connection
 
 
 def fetch_host_key(host: str, port: int, deadline: Deadline, kind: str | None = None) -> HostKey:

@@ -68,8 +68,11 @@ class Target:
     """A directory of an account on a host, and what opens it.
 
     ``path`` is absolute or relative to the account's home directory, ``""`` is the home directory itself.
-    ``password`` also serves as the passphrase of an encrypted identity file. ``host_key`` (``SHA256:…``, as
-    ``ssh-keygen -lf`` prints it) is the only host key accepted; without it the known hosts decide.
+    ``password`` also serves as the passphrase of an encrypted identity file. ``key`` is a private key in OpenSSH's
+    form without passphrase, kept with its ``certificate`` (a line as in ``-cert.pub``) under the name ``credential``;
+    ``agent`` is the socket of an agent. ``host_key`` (``SHA256:…``, as ``ssh-keygen -lf`` prints it) is the only
+    host key accepted; without it the known hosts decide. ``jump`` is the host by way of which this one is reached;
+    its path means nothing.
     """
 
     host: str
@@ -79,11 +82,22 @@ class Target:
     identity_files: tuple[str, ...] = ()
     password: Secret | None = None
     host_key: str | None = None
+    key: Secret | None = None
+    certificate: str = ""
+    credential: str = ""
+    agent: str = ""
+    jump: Target | None = None
+
+    @property
+    def names_a_login(self) -> bool:
+        """Whether it says what to log in with; otherwise the default key files are tried."""
+        return bool(self.identity_files or self.password is not None or self.key is not None or self.agent)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         at_port = "" if self.port == DEFAULT_PORT else f" (port {self.port})"
-        return f"{self.user}@{host}:{self.path}{at_port}"
+        by_way_of = "" if self.jump is None else f" by way of {self.jump.host}"
+        return f"{self.user}@{host}:{self.path}{at_port}{by_way_of}"
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def test_the_shipped_configuration_works(file: Path) -> None:
     config = load(file)
     assert "sshcmd" in config.volume.defaults
     assert TABLE.parse(config.volume.defaults)
-    build_driver(config.volume, Paths(file.parent, file.parent, file.parent))
+    build_driver("sshfs", config.volume, Paths(file.parent, file.parent, file.parent))
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_mistake_is_named(file: Path, content: str, sentence: str) -> None:
 def test_what_the_driver_does_not_take_is_a_mistake_too(tmp_path: Path, section: VolumeConfig, sentence: str) -> None:
     """Options in the configuration are checked as those of Create are, when it is read."""
     with pytest.raises(ConfigError) as caught:
-        build_driver(section, Paths(tmp_path, tmp_path, tmp_path))
+        build_driver("sshfs", section, Paths(tmp_path, tmp_path, tmp_path))
     assert caught.value.message.startswith(sentence)
 
 

@@ -14,9 +14,14 @@ from sshd import KINDS, Sshd, keygen, time_limit
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
+from legacyhost.ssh.attempt import Attempt
 from legacyhost.ssh.identities import credentials_of
 from legacyhost.ssh.remote import Remote
 from legacyhost.ssh.target import Secret, Target, default_identity_files
+
+
+def soon() -> Attempt:
+    return Attempt(Deadline.after(9))
 
 
 def _write(file: Path, data: bytes) -> None:
@@ -218,21 +223,21 @@ def test_identity_files_that_cannot_be_used(tmp_path: Path, make: Callable[[Path
     file = tmp_path / "key"
     make(file)
     with pytest.raises(Failed, match=f"^identity file {file} {sentence}"):
-        credentials_of(Target("nas", "anna", identity_files=(str(file),)), [])
+        credentials_of(Target("nas", "anna", identity_files=(str(file),)), [], soon())
 
 
 def test_a_wrong_passphrase(tmp_path: Path) -> None:
     """An encrypted key that the password does not open is not skipped; the password is not shown."""
     file = _encrypted(tmp_path / "key")
     with pytest.raises(Failed, match="password= is not its passphrase") as caught:
-        credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("hunter2")), [])
+        credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("hunter2")), [], soon())
     assert "hunter2" not in repr(caught.value) + repr(caught.value.__cause__)
 
 
 def test_a_password_that_no_key_needs_is_kept(tmp_path: Path) -> None:
     """With a key that is not encrypted the password is the account's, and both are there to be tried."""
     file = keygen(tmp_path / "key", "ed25519")
-    found = credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("x")), [])
+    found = credentials_of(Target("nas", "anna", identity_files=(str(file),), password=Secret("x")), [], soon())
     assert ([identity.file for identity in found.identities], found.password) == ([str(file)], Secret("x"))
 
 
@@ -240,12 +245,12 @@ def test_default_keys_are_used_only_without_other_credentials(tmp_path: Path) ->
     """Default keys step back behind anything given; those that cannot be used are noted, not an error."""
     good, encrypted = keygen(tmp_path / "good", "ed25519"), _encrypted(tmp_path / "encrypted")
     defaults = [str(encrypted), str(good), str(tmp_path / "missing")]
-    found = credentials_of(Target("nas", "anna"), defaults)
+    found = credentials_of(Target("nas", "anna"), defaults, soon())
     assert [identity.file for identity in found.identities] == [str(good)]
     assert len(found.notes) == 2
     assert "needs a passphrase" in found.notes[0]
     for given in (Target("nas", "anna", password=Secret("x")), Target("n", "a", identity_files=(str(good),))):
-        assert credentials_of(given, [str(encrypted)]).notes == []
+        assert credentials_of(given, [str(encrypted)], soon()).notes == []
 
 
 def test_no_session_at_all(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from drivers import sshfs_driver
 from namespace import in_own_namespace
 
 from legacyhost.drivers.sshfs import SshfsDriver
@@ -41,7 +42,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def driver(folder: Path) -> SshfsDriver:
-    return SshfsDriver([folder / "known hosts %h", Path("/etc/ssh/ssh_known_hosts")], {})
+    return sshfs_driver([folder / "known hosts %h", Path("/etc/ssh/ssh_known_hosts")], {})
 
 
 def volume(driver: SshfsDriver, name: str = "data", **given: str) -> Volume:
@@ -255,12 +256,12 @@ def test_files_are_made_anew_at_each_mount(driver: SshfsDriver, folder: Path) ->
 
 def test_a_volumes_own_options_come_before_configured_ones(folder: Path) -> None:
     """The volume over the configuration over the table."""
-    driver = SshfsDriver(
+    driver = sshfs_driver(
         [Path("/known")], {"timeout": "5", "port": "2222", "allow_other": "false", "IdentityFile": "/etc/key"}
     )
     assert driver.timeout(driver.parse("data", {"sshcmd": SSHCMD})) == 5.0
     assert driver.timeout(driver.parse("data", {"sshcmd": SSHCMD, "timeout": "7"})) == 7.0
-    assert SshfsDriver([], {}).timeout({"sshcmd": SSHCMD}) == 30.0
+    assert sshfs_driver([], {}).timeout({"sshcmd": SSHCMD}) == 30.0
     assert "allow_other" not in fuse_options(command(driver, folder))
     said = ssh_says(folder)
     assert (said["port"], said["identityfile"]) == (["2222"], ["/etc/key"])

@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from drivers import sshfs_driver
 
-from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.errors import InvalidRequest
 from legacyhost.mounts import MountCommand
 from legacyhost.state import Volume
 
 
 def command(folder: Path, sshcmd: str = "anna@nas:", **given: str) -> MountCommand:
-    driver = SshfsDriver([Path("/known_hosts")], {})
+    driver = sshfs_driver([Path("/known_hosts")], {})
     options = driver.parse("data", {"sshcmd": sshcmd, **given})
     return driver.command(Volume("data", options, datetime.now(UTC), {}), folder / "mountpoint", folder)
 
@@ -73,4 +73,4 @@ def test_keep_alives_are_the_volumes_own_if_it_says_so(tmp_path: Path) -> None:
 def test_values_there_are_none_of_are_refused(given: dict[str, str]) -> None:
     """When the volume is created, not when it is mounted."""
     with pytest.raises(InvalidRequest, match=next(iter(given))):
-        SshfsDriver([], {}).parse("data", {"sshcmd": "anna@nas:", **given})
+        sshfs_driver([], {}).parse("data", {"sshcmd": "anna@nas:", **given})

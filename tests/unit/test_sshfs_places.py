@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from drivers import sshfs_driver
 
 from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.errors import InvalidRequest
@@ -20,7 +21,7 @@ FACTS = {"host_key": "SHA256:x", "free": "1.0 of 2.0 GiB", "path": "/srv/data"}
 
 @pytest.fixture
 def driver() -> SshfsDriver:
-    return SshfsDriver([], {})
+    return sshfs_driver([], {})
 
 
 def volume(driver: SshfsDriver, **given: str) -> Volume:
@@ -45,10 +46,10 @@ def test_a_volume_needs_a_directory(driver: SshfsDriver) -> None:
 
 def test_a_configured_sshcmd_gives_each_volume_its_directory() -> None:
     """{volume} is the volume's name; it is recorded, so that a later configuration does not move the data."""
-    driver = SshfsDriver([], {"sshcmd": "root@nas:/srv/{volume}/{volume}.d", "port": "2222"})
+    driver = sshfs_driver([], {"sshcmd": "root@nas:/srv/{volume}/{volume}.d", "port": "2222"})
     assert driver.parse("data", {}) == {"sshcmd": "root@nas:/srv/data/data.d"}
     assert driver.parse("data", {"sshcmd": "other:/x"}) == {"sshcmd": "root@other:/x"}
-    later = SshfsDriver([], {"sshcmd": "root@elsewhere:/srv/{volume}"})
+    later = sshfs_driver([], {"sshcmd": "root@elsewhere:/srv/{volume}"})
     recorded = Volume("data", driver.parse("data", {}), datetime(2024, 2, 29, tzinfo=UTC), FACTS)
     assert later.describe(recorded)["remote"] == "root@nas:/srv/data/data.d"
 
@@ -56,8 +57,9 @@ def test_a_configured_sshcmd_gives_each_volume_its_directory() -> None:
 def test_paramiko_is_not_loaded_for_what_needs_no_network() -> None:
     """Parsing, describing, refusing and preparing a command cost no import of an SSH library."""
     program = (
-        "import sys, pathlib, tempfile; from legacyhost import plugin; from legacyhost.state import Volume, now\n"
-        "driver = plugin.SshfsDriver([], {})\n"
+        "import sys, pathlib, tempfile; sys.path.append('tests'); import drivers\n"
+        "from legacyhost import plugin; from legacyhost.state import Volume, now\n"
+        "driver = drivers.sshfs_driver()\n"
         f"options = driver.parse('v', {{'sshcmd': {SSHCMD!r}, 'password': 'x', 'on_remove': 'purge'}})\n"
         "volume = Volume('v', options, now(), {})\n"
         "driver.describe(volume); driver.removal(volume, []); driver.timeout(options)\n"

@@ -6,6 +6,7 @@ import posixpath
 from datetime import UTC, datetime
 
 import pytest
+from drivers import sshfs_driver
 
 from legacyhost.deadline import Deadline
 from legacyhost.drivers.sshfs import SshfsDriver
@@ -17,7 +18,7 @@ SSHCMD = "anna@192.0.2.1:/srv/data"
 
 @pytest.fixture
 def driver() -> SshfsDriver:
-    return SshfsDriver([], {})
+    return sshfs_driver([], {})
 
 
 def volume(driver: SshfsDriver, name: str = "data", **given: str) -> Volume:
@@ -37,7 +38,7 @@ def test_purge_needs_a_directory_of_the_volumes_own(driver: SshfsDriver, path: s
     with pytest.raises(InvalidRequest, match="on_remove=purge needs a directory of the volume's own"):
         driver.parse("data", {"sshcmd": f"anna@nas:{path}", "on_remove": "purge"})
     with pytest.raises(InvalidRequest, match="on_remove=purge"):
-        SshfsDriver([], {"on_remove": "purge"}).parse("data", {"sshcmd": f"anna@nas:{path}"})
+        sshfs_driver([], {"on_remove": "purge"}).parse("data", {"sshcmd": f"anna@nas:{path}"})
     assert driver.parse("data", {"sshcmd": f"anna@nas:{path}", "on_remove": "keep"})
 
 
@@ -95,15 +96,15 @@ def test_a_host_is_its_key_or_its_name(driver: SshfsDriver) -> None:
 
 def test_purge_stays_with_the_port_it_was_created_with() -> None:
     """A default port that is changed later must not turn the deletion to another server."""
-    created = volume(SshfsDriver([], {"port": "2222"}), on_remove="purge")
+    created = volume(sshfs_driver([], {"port": "2222"}), on_remove="purge")
     assert created.options["port"] == "2222"
-    assert "(port 2222)" in str(SshfsDriver([], {"port": "22"}).describe(created)["remote"])
+    assert "(port 2222)" in str(sshfs_driver([], {"port": "22"}).describe(created)["remote"])
 
 
 def test_a_later_configuration_never_deletes_data() -> None:
     """Purge is what the volume was created with: a default added since is not for volumes there are already."""
-    before = volume(SshfsDriver([], {}))
-    later = SshfsDriver([], {"on_remove": "purge", "timeout": "1"})
+    before = volume(sshfs_driver([], {}))
+    later = sshfs_driver([], {"on_remove": "purge", "timeout": "1"})
     later.removal(before, [volume(later, "other")])
     later.remove(before, Deadline.after(0))  # would fail if it turned to the network
     created_since = volume(later)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from drivers import sshfs_driver
 from sshd import Sshd, fingerprint, free_port
 
 from legacyhost.deadline import Deadline
@@ -26,7 +27,7 @@ def sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 @pytest.fixture
 def driver(sshd: Sshd, tmp_path: Path) -> SshfsDriver:
     (tmp_path / "known_hosts").write_text(f"{sshd.known_hosts_line()}\n")
-    return SshfsDriver([tmp_path / "known_hosts", tmp_path / "missing"], {})
+    return sshfs_driver([tmp_path / "known_hosts", tmp_path / "missing"], {})
 
 
 def volume(driver: SshfsDriver, sshd: Sshd, path: str, **given: str) -> Volume:
@@ -59,7 +60,7 @@ def test_create_without_create_needs_the_directory(driver: SshfsDriver, sshd: Ss
 
 def test_what_was_learned_serves_a_pinned_key(driver: SshfsDriver, sshd: Sshd, tmp_path: Path) -> None:
     """host_key= with an empty known_hosts: the recorded key is what ssh will be given."""
-    pinned = SshfsDriver([tmp_path / "missing"], {})
+    pinned = sshfs_driver([tmp_path / "missing"], {})
     given = volume(pinned, sshd, "", host_key=fingerprint(sshd.host_key()))
     facts = pinned.prepare(given, Deadline.after(SOON))
     known = Volume(given.name, given.options, given.created, facts)

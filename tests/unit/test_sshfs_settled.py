@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from drivers import sshfs_driver
 
 from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.errors import InvalidRequest
@@ -23,10 +24,10 @@ def known_hosts_of(driver: SshfsDriver, volume: Volume, folder: Path) -> str:
 
 def test_a_default_host_key_counts_when_a_volume_is_created(tmp_path: Path) -> None:
     """Changed later it is neither ignored in silence nor breaks mounts: the volume keeps the pin it was made with."""
-    options = SshfsDriver([], {"host_key": PIN}).parse("data", {"sshcmd": "anna@nas:"})
+    options = sshfs_driver([], {"host_key": PIN}).parse("data", {"sshcmd": "anna@nas:"})
     assert options["host_key"] == PIN
     pinned = Volume("data", options, datetime(2024, 2, 29, tzinfo=UTC), FACTS)
-    later = SshfsDriver([tmp_path / "system"], {"host_key": OTHER})
+    later = sshfs_driver([tmp_path / "system"], {"host_key": OTHER})
     assert str(tmp_path / "known_hosts") in known_hosts_of(later, pinned, tmp_path)
     unpinned = Volume("data", {"sshcmd": "anna@nas:"}, datetime(2024, 2, 29, tzinfo=UTC), FACTS)
     assert str(tmp_path / "system") in known_hosts_of(later, unpinned, tmp_path)
@@ -34,7 +35,7 @@ def test_a_default_host_key_counts_when_a_volume_is_created(tmp_path: Path) -> N
 
 def test_a_key_on_a_volume_is_refused() -> None:
     """It would be read through a mount that may hang, by the process that answers calls."""
-    driver = SshfsDriver([], {})
+    driver = sshfs_driver([], {})
     with pytest.raises(InvalidRequest, match="not on a volume"):
         driver.parse("data", {"sshcmd": "anna@nas:", "IdentityFile": "/run/legacyhost/sshfs/mounts/keys/id"})
     assert driver.parse("data", {"sshcmd": "anna@nas:", "IdentityFile": "/root/.ssh/id"})

@@ -1,0 +1,119 @@
+"""Which account a volume is on and what opens it: its options, the credentials of this host, what NAME.toml says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from legacyhost.credentials import Credential, Store, of_volume
+from legacyhost.drivers.sshfs_options import split_jump, split_sshcmd
+from legacyhost.errors import Failed
+from legacyhost.ssh.target import Secret, Target
+from legacyhost.state import Volume
+
+#: In a volume's facts: its password was moved to the credentials.
+KEPT = "password"
+#: What names something to log in with; of each pair, a volume's own takes the place of a default of the other kind.
+LOGIN = ("credential", "password", "IdentityFile")
+_RIVALS = {"credential": ("password", "IdentityFile"), "password": ("credential",), "IdentityFile": ("credential",)}
+
+
+class Accounts:
+    """For the volumes of one plugin.
+
+    ``remotes``: ``[user@]host[:port]`` to {"credential": name} or {"agent": socket}, as the configuration has them.
+    """
+
+    def __init__(self, store: Store, plugin: str, remotes: Mapping[str, Mapping[str, str]]) -> None:
+        self._store = store
+        self._plugin = plugin
+        self._remotes = remotes
+
+    def place(self, options: Mapping[str, str]) -> Target:
+        """Where a volume with these options is, without anything secret; reads no file."""
+        user, host, path = split_sshcmd(options["sshcmd"])
+        jump = None
+        if "jump" in options:
+            jump_user, jump_host, jump_port = split_jump(options["jump"])
+            jump = Target(jump_host, jump_user or user, port=jump_port)
+        return Target(host, user, path, int(options["port"]), host_key=options.get("host_key"), jump=jump)
+
+    def target(self, volume: Volume, options: Mapping[str, str]) -> Target:
+        """The same with what opens it; ``options`` with their defaults. Raises Failed where that cannot be had."""
+        place = self.place(options)
+        password = Secret(options["password"]) if "password" in options else None
+        if KEPT in volume.facts:
+            password = self._store.read(of_volume(self._plugin, volume.name)).password
+        own = Target("", "", password=password)
+        if "IdentityFile" in options:
+            own = replace(own, identity_files=(options["IdentityFile"],))
+        if "credential" in options:
+            own = self._with_credential(own, options["credential"])
+        opened = self._opened(place, own)
+        if place.jump is None:
+            return opened
+        # Like the target's, unless the host is named in the configuration.
+        return replace(opened, jump=self._opened(place.jump, own, is_named_first=True))
+
+    def keep(self, volume: Volume) -> tuple[Volume, str]:
+        """The volume without its password, which is among the credentials now, durably; and why not encrypted."""
+        if "password" not in volume.options:
+            return volume, ""
+        kept = Credential(Secret(volume.options["password"]))
+        why_not = self._store.write(of_volume(self._plugin, volume.name), kept, replace=True)
+        options = {name: value for name, value in volume.options.items() if name != "password"}
+        return replace(volume, options=options, facts={**volume.facts, KEPT: "kept"}), why_not
+
+    def forget(self, volume: Volume) -> None:
+        """Its password, if it was kept."""
+        if KEPT in volume.facts:
+            self._store.remove(of_volume(self._plugin, volume.name))
+
+    def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
+        """Whether the volume was created with these. Raises Failed where the password kept cannot be read."""
+        password = volume.options.get("password")
+        given = {name: value for name, value in options.items() if name != "password"}
+        if given != {name: value for name, value in volume.options.items() if name != "password"}:
+            return False
+        if KEPT not in volume.facts or "password" not in options:
+            return password == options.get("password") and KEPT not in volume.facts
+        return self._store.read(of_volume(self._plugin, volume.name)).password == Secret(options["password"])
+
+    def _opened(self, place: Target, own: Target, *, is_named_first: bool = False) -> Target:
+        """The place with what opens it."""
+        named = self._named(place)
+        if named and (is_named_first or not own.names_a_login):
+            if "credential" in named:
+                own = self._with_credential(Target("", ""), named["credential"])
+            else:
+                own = Target("", "", agent=named["agent"])
+        return replace(
+            place,
+            identity_files=own.identity_files,
+            password=own.password,
+            key=own.key,
+            certificate=own.certificate,
+            credential=own.credential,
+            agent=own.agent,
+        )
+
+    def _named(self, place: Target) -> Mapping[str, str]:
+        """What the configuration says of a host, the most particular first."""
+        host = place.host.lower()
+        for key in (f"{place.user}@{host}:{place.port}", f"{place.user}@{host}", f"{host}:{place.port}", host):
+            if key in self._remotes:
+                return self._remotes[key]
+        return {}
+
+    def _with_credential(self, target: Target, name: str) -> Target:
+        found = self._store.read(name)
+        if found.password is None and found.key is None:
+            raise Failed(f"credential {name} is empty; to give it again: legacyhost credential add --replace {name}")
+        return replace(target, password=found.password, key=found.key, certificate=found.certificate, credential=name)
+
+
+def merged(defaults: Mapping[str, str], own: Mapping[str, str], *, has_password: bool = False) -> dict[str, str]:
+    """A volume's options over the defaults, of which it takes no way to log in that is not meant beside its own."""
+    names = {*own, *(["password"] if has_password else [])}
+    dropped = {rival for name in LOGIN if name in names for rival in _RIVALS[name] if rival not in names}
+    return {**{name: value for name, value in defaults.items() if name not in dropped}, **own}
