@@ -46,6 +46,8 @@ MAY_KNOW = {
     "legacyhost.credentials": {"errors", "disk", "names", "wire", "ssh.target"},
     "legacyhost.drivers": {"errors", "deadline", "options", "state", "mounts", "ssh", "credentials", "log"},
     "legacyhost.drivers.transport": set(),
+    "legacyhost.otherplugin": {"errors", "wire", "names", "disk", "drivers.sshfs_options", "ssh"},
+    "legacyhost.importing": {"errors", "names", "credentials", "otherplugin", "drivers.sshfs_options", "ssh.target"},
     "legacyhost.history": {"log"},
     "legacyhost.status": {"drivers", "history"},
     "legacyhost.mounting": {"errors", "deadline", "log", "wire", "drivers", "mounts", "state", "status"},
