@@ -150,7 +150,7 @@ class Store:
                     raise Failed(f"{_shown(name)} is open to others: chmod 600 {path}")
                 return file.read(LARGEST)
         except FileNotFoundError as error:
-            raise Failed(f"there is no {_shown(name)}; {_again(name).replace('--replace ', '')}") from error
+            raise Failed(f"there is no {_shown(name)}; {_again(name, 'make it')}") from error
         except OSError as error:
             raise Failed(f"{_shown(name)} cannot be read from {path}: {disk.reason(error)}") from error
 
@@ -164,11 +164,12 @@ def _shown(name: str) -> str:
     return f"password kept for volume {name.partition('/')[2]}" if name.startswith("@") else f"credential {name}"
 
 
-def _again(name: str) -> str:
+def _again(name: str, what: str = "give it again") -> str:
     if name.startswith("@"):
         volume = name.partition("/")[2]
         return f"to give it again: docker volume rm {volume} (the remote data stays), and create it as before"
-    return f"to give it again: legacyhost credential add --replace {name}"
+    replace = "--replace " if what == "give it again" else ""
+    return f"to {what}: legacyhost credential add {replace}{name}"
 
 
 def _encrypted(plain: bytes) -> tuple[bytes, str]:

@@ -54,14 +54,16 @@ def read(data: bytes, passphrase: Secret | None, shown: str) -> PrivateKey:
         if encrypted:
             raise Failed(f"the passphrase given does not open {shown}") from error
         raise Failed(f"{shown} is not a private key that can be used (Ed25519, ECDSA or RSA)") from error
-    text = _text(key, shown)
-    public = for_paramiko(text)
-    return PrivateKey(text, HostKey(public.get_name(), public.get_base64()))
+    return of_text(_text(key, shown))
 
 
 def generate() -> PrivateKey:
     """A new Ed25519 key."""
-    text = _text(ed25519.Ed25519PrivateKey.generate(), "the new key")
+    return of_text(_text(ed25519.Ed25519PrivateKey.generate(), "the new key"))
+
+
+def of_text(text: Secret) -> PrivateKey:
+    """A key that is in the one form. Raises Failed where it is none."""
     public = for_paramiko(text)
     return PrivateKey(text, HostKey(public.get_name(), public.get_base64()))
 
