@@ -54,12 +54,19 @@ class Store:
 
     def names(self) -> list[str]:
         """Those that were added by name, sorted. Raises Failed."""
+        return self._names(self._directory)
+
+    def of_volumes(self, plugin: str) -> list[str]:
+        """The volumes of a plugin for which a password is kept, sorted. Raises Failed."""
+        return self._names(self._directory / f"@{plugin}")
+
+    def _names(self, directory: Path) -> list[str]:
         try:
-            found = [entry.name for entry in os.scandir(self._directory) if entry.is_file(follow_symlinks=False)]
+            found = [entry.name for entry in os.scandir(directory) if entry.is_file(follow_symlinks=False)]
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise Failed(f"the credentials in {self._directory} cannot be listed: {disk.reason(error)}") from error
+            raise Failed(f"the credentials in {directory} cannot be listed: {disk.reason(error)}") from error
         return sorted(name for name in found if is_name(name))
 
     def exists(self, name: str) -> bool:

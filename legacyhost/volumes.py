@@ -102,12 +102,8 @@ class Volumes:
                 )
             volume = Volume(name, parsed, now())
             facts = driver.prepare(volume, deadline)
-            kept = driver.keep(Volume(name, parsed, volume.created, facts))
-            try:
-                self._state.add(kept)
-            except PluginError:
-                _try(partial(driver.forget, kept), name)
-                raise
+            # Should the last step fail, what was kept is deleted by keep_secrets(): whether it did fail is not certain.
+            self._state.add(driver.keep(Volume(name, parsed, volume.created, facts)))
             self._history.state(name, NOT_MOUNTED)
 
     def mount(self, name: str, mount_id: str) -> str:
@@ -163,15 +159,20 @@ class Volumes:
             self._holds.clear(name)
             driver.remove(volume, deadline)
             self._state.remove(name)
-            _try(partial(driver.forget, volume), name)
+            _try(partial(driver.forget, name), name)
             self._mounting.clean(name)
             self._mounting.forget(name)
             self._history.forget(name)
 
     def keep_secrets(self) -> None:
-        """Take out of the record what earlier versions have left in it and is secret; tried again at the next start."""
+        """Take out of the record what earlier versions have left in it and is secret, and delete what no volume has.
+
+        What fails is logged, and tried again at the next start.
+        """
         for name in self._state.names():
             _try(partial(self._keep_secret, name), name)
+        for name in self._mounting.driver.kept():
+            _try(partial(self._forget_secret, name), name)
 
     def _keep_secret(self, name: str) -> None:
         with self._turns.turn(name, Deadline.after(SHORT)):
@@ -180,6 +181,11 @@ class Volumes:
                 kept = self._mounting.driver.keep(volume)
                 if kept is not volume:
                     self._state.replace(kept)
+
+    def _forget_secret(self, name: str) -> None:
+        with self._turns.turn(name, Deadline.after(SHORT)):
+            if not self._exists(name):
+                self._mounting.driver.forget(name)
 
     def _compare(self, name: str, was_mounted: bool) -> None:
         """Before another hold is recorded: those that there are have to fit what was mounted."""

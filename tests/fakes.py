@@ -106,7 +106,7 @@ class FakeDriver:
         self.refusals: dict[str, str] = {}
         self.connections: dict[str, Connection] = {}
         #: The passwords of volumes that have one.
-        self.kept: dict[str, str] = {}
+        self.secrets: dict[str, str] = {}
         self.keeping, self.forgetting = Step(), Step()
         self.default_timeout = 30.0
         self.deadlines: list[Deadline] = []
@@ -132,16 +132,19 @@ class FakeDriver:
             return volume
         self.keeping.take(volume.name)
         options = dict(volume.options)
-        self.kept[volume.name] = options.pop("password")
+        self.secrets[volume.name] = options.pop("password")
         return replace(volume, options=options)
 
     def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
-        password = {"password": self.kept[volume.name]} if volume.name in self.kept else {}
+        password = {"password": self.secrets[volume.name]} if volume.name in self.secrets else {}
         return {**volume.options, **password} == dict(options)
 
-    def forget(self, volume: Volume) -> None:
-        self.forgetting.take(volume.name)
-        self.kept.pop(volume.name, None)
+    def kept(self) -> list[str]:
+        return list(self.secrets)
+
+    def forget(self, name: str) -> None:
+        self.forgetting.take(name)
+        self.secrets.pop(name, None)
 
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         (folder / "secret").write_text("hunter2")

@@ -57,8 +57,12 @@ class Driver(Protocol):
         """Whether the recorded volume was created with these options, as parse() gives them. Raises PluginError."""
         ...
 
-    def forget(self, volume: Volume) -> None:
-        """Delete what keep() has kept: the volume is no more. Raises PluginError."""
+    def kept(self) -> list[str]:
+        """The volumes for which keep() has kept something. Raises PluginError."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Delete what keep() has kept for that volume, which is no more. Raises PluginError."""
         ...
 
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:

@@ -64,10 +64,13 @@ class Accounts:
         options = {name: value for name, value in volume.options.items() if name != "password"}
         return replace(volume, options=options, facts={**volume.facts, KEPT: "kept"}), why_not
 
-    def forget(self, volume: Volume) -> None:
-        """Its password, if it was kept."""
-        if KEPT in volume.facts:
-            self._store.remove(of_volume(self._plugin, volume.name))
+    def kept(self) -> list[str]:
+        """The volumes whose password is kept. Raises Failed."""
+        return self._store.of_volumes(self._plugin)
+
+    def forget(self, name: str) -> None:
+        """Delete the password of that volume, if one was kept. Raises Failed."""
+        self._store.remove(of_volume(self._plugin, name))
 
     def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
         """Whether the volume was created with these. Raises Failed where the password kept cannot be read."""

@@ -202,8 +202,11 @@ class SshfsDriver:
     def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
         return self._accounts.is_same(volume, options)
 
-    def forget(self, volume: Volume) -> None:
-        self._accounts.forget(volume)
+    def kept(self) -> list[str]:
+        return self._accounts.kept()
+
+    def forget(self, name: str) -> None:
+        self._accounts.forget(name)
 
     def target(self, volume: Volume) -> Target:
         """The volume's directory with what opens it. Raises Failed where that cannot be had."""

@@ -220,7 +220,7 @@ def test_what_a_jump_host_can_refuse(tmp_path: Path, target: Sshd) -> None:
         given = {"IdentityFile": str(jump.client_key), "jump": f"{jump.host}:{jump.port}", "port": "1"}
         with pytest.raises(
             Failed,
-            match=rf"jump host {jump.host}:{jump.port} cannot connect to {target.host}:1 .*; is an SSH server running there",
+            match=rf"jump host {jump.host}:{jump.port} cannot connect to {target.host}:1 .*; is an SSH server running",
         ):
             place.both(place.driver(), target, **given)
         given["port"] = str(target.port)
@@ -278,7 +278,9 @@ def test_a_password_leaves_the_options_and_the_volume_is_known_by_it(place: Plac
     assert not driver.is_same(volume, {"sshcmd": options["sshcmd"]})
     assert driver.target(volume).password == Secret('pa"ss, %h ü')
     assert "legacyhost credential add data" in str(driver.describe(volume)["warning"])
-    driver.forget(volume)
+    assert driver.kept() == ["data"]
+    driver.forget("data")
+    assert driver.kept() == []
     with pytest.raises(
         Failed, match="there is no password kept for volume data; to give it again: docker volume rm data"
     ):
