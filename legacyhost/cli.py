@@ -6,52 +6,105 @@ Exit status: 0 done, 1 not done (one sentence on standard error says why), 2 wro
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
-from legacyhost import __version__
-from legacyhost.commands import Commands, call, service, trust, volumes
+from legacyhost import __version__, log
+from legacyhost.commands import (
+    Commands,
+    Parser,
+    call,
+    completion,
+    credential,
+    doctor,
+    examples,
+    importing,
+    service,
+    trust,
+    volumes,
+)
 from legacyhost.errors import InvalidRequest, PluginError
+from legacyhost.wire import printable
 
 #: In the order in which help shows them.
-MODULES = (volumes, trust, call, service)
+MODULES = (volumes, doctor, trust, credential, importing, call, service)
+#: More than any message needs.
+LONGEST = 4000
+#: With these, and without a name, it is standard output that cannot be written.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+EXAMPLES = """\
+systemctl enable --now legacyhost@sshfs.socket
+legacyhost trust nas.example.org
+docker volume create -d sshfs -o sshcmd=web@nas.example.org:/srv/web web
+legacyhost inspect web"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     try:
-        return _main(arguments)
-    except BrokenPipeError:
-        # Whoever was reading has gone; what is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return _main(sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        _discard_output()  # whoever was reading has gone
+    except OSError as error:
+        what = error.filename
+        if what is None and error.errno in UNWRITABLE:
+            what = "the output cannot be written"
+            _discard_output()
+        _tell(": ".join(str(part) for part in (what, error.strerror or error) if part))
+    except Exception as error:  # the last boundary: a defect is told in one line, or whole where somebody wants it
+        if sys.flags.dev_mode or log.is_under_systemd():
+            raise
+        places = [
+            Path(code.f_code.co_filename).name + f":{line}" for code, line in traceback.walk_tb(error.__traceback__)
+        ]
+        _tell(f"a defect in legacyhost {__version__}, please report it with this: {', '.join(places)}")
+    return 1
 
 
-def _main(arguments: Sequence[str] | None) -> int:
+def _main(arguments: Sequence[str]) -> int:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed from the beginning; no other file may get its number
+            stream = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - until the end
+            setattr(sys, name, stream)
     for stream, errors in ((sys.stdin, "replace"), (sys.stdout, "backslashreplace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)  # what a terminal cannot show or has sent is no reason to fail
     try:
+        if arguments and arguments[0] == "__complete":
+            return completion.complete(parser(), arguments[1:])
         options = parser().parse_args(arguments)
         status: int = options.run(options)
     except PluginError as error:
-        print(f"legacyhost: {error.message}", file=sys.stderr)
+        _tell(error.message)
         status = 2 if isinstance(error, InvalidRequest) else 1
     finally:
-        if sys.stdout is not None:  # it is None where it was closed from the beginning
-            sys.stdout.flush()
+        sys.stdout.flush()
     return status
 
 
-def parser() -> argparse.ArgumentParser:
+def _tell(message: str) -> None:
+    print(f"legacyhost: {printable(message, LONGEST)}", file=sys.stderr)
+
+
+def _discard_output() -> None:
+    """What is still buffered and cannot be written must not be tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def parser() -> Parser:
     """What understands the command line."""
-    whole = argparse.ArgumentParser(
+    whole = Parser(
         prog="legacyhost",
         description="A host for Docker's legacy plugins: SSH directories as Docker and Podman volumes.",
-        epilog="example: systemctl enable --now legacyhost@sshfs.socket, then docker volume create -d sshfs …",
+        epilog=examples(EXAMPLES),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     whole.add_argument("--version", action="version", version=f"legacyhost {__version__}")
     commands = Commands(whole)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
-from legacyhost.errors import Failed
+from legacyhost.errors import Failed, UnknownMethod
 
 #: Seconds, as Docker gives a Create or Mount.
 TIMEOUT = 120.0
@@ -27,7 +27,10 @@ class _Connection(http.client.HTTPConnection):
 
 
 def call(path: Path, rpc: str, arguments: Mapping[str, object]) -> dict[str, object]:
-    """The reply to one RPC. Raises Failed with the plugin's own message, or with why it cannot be reached."""
+    """The reply to one RPC. Raises Failed with the plugin's own message, or with why it cannot be reached.
+
+    UnknownMethod is raised, with that message, where the plugin has no such RPC.
+    """
     connection = _Connection(path)
     try:
         connection.request("POST", f"/{quote(rpc, errors='replace')}", json.dumps(arguments))
@@ -47,5 +50,6 @@ def call(path: Path, rpc: str, arguments: Mapping[str, object]) -> dict[str, obj
     if not isinstance(reply, dict):
         raise Failed(f"the plugin behind {path} answers with something that is no object")
     if response.status != 200:
-        raise Failed(str(reply.get("Err") or f"the plugin answered with status {response.status}"))
+        kind = UnknownMethod if response.status == UnknownMethod.status else Failed
+        raise kind(str(reply.get("Err") or f"the plugin answered with status {response.status}"))
     return reply

@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 from legacyhost.commands import Commands, plugin_name, socket_of
+from legacyhost.commands.terminal import progress
 from legacyhost.config import Paths
-from legacyhost.errors import ConfigError, Failed, InvalidRequest
+from legacyhost.errors import ConfigError, InvalidRequest, PluginError
 from legacyhost.names import is_name
 from legacyhost.wire import printable
 
@@ -24,7 +25,7 @@ def add(commands: Commands) -> None:
         "legacyhost serve sshfs --socket /tmp/sshfs.sock",
         _serve,
     )
-    serve.add_argument("name", metavar="NAME", help="the plugin; its configuration is /etc/legacyhost/NAME.toml")
+    serve.add_argument("plugin", metavar="NAME", help="the plugin; its configuration is /etc/legacyhost/NAME.toml")
     serve.add_argument(
         "--socket", type=Path, metavar="PATH", help="listen here (development; otherwise systemd's socket)"
     )
@@ -42,8 +43,8 @@ def _serve(options: argparse.Namespace) -> int:
     from legacyhost.plugin import Host
     from legacyhost.server import serve
 
-    if not is_name(options.name):
-        raise InvalidRequest(f"{printable(options.name)!r} cannot be the name of a plugin")
+    if not is_name(options.plugin):
+        raise InvalidRequest(f"{printable(options.plugin)!r} cannot be the name of a plugin")
     os.umask(0o077)  # whatever is made here is root's alone
     log.set_up()
     paths = Paths.from_environment()
@@ -51,7 +52,7 @@ def _serve(options: argparse.Namespace) -> int:
         paths.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"the directory {paths.run} cannot be made: {error.strerror}") from error
-    serve(Host(options.name, paths), options.socket, paths.run)
+    serve(Host(options.plugin, paths), options.socket, paths.run)
     return 0
 
 
@@ -65,7 +66,9 @@ def _restore(options: argparse.Namespace) -> int:
         print(f"Volumes: {', '.join(restored.content.names)}")
     for path in restored.aside:
         print(f"Kept: {path}")
-    if _serves_soon(socket_of(plugin)):
+    with progress(f"waiting until the plugin {plugin} serves it"):
+        is_served = _serves_soon(socket_of(plugin))
+    if is_served:
         print(f"The plugin {plugin} serves it.")
     else:
         print(f"The plugin {plugin} will take it over when it runs: systemctl start legacyhost@{plugin}.socket")
@@ -80,7 +83,7 @@ def _serves_soon(path: Path) -> bool:
     while path.exists() and time.monotonic() < end:
         try:
             call(path, "Plugin.Activate", {})
-        except Failed:
+        except PluginError:
             time.sleep(0.2)
         else:
             return True

@@ -6,7 +6,8 @@ import argparse
 import re
 import socket
 
-from legacyhost.commands import Commands, is_confirmed
+from legacyhost.commands import Commands
+from legacyhost.commands.terminal import is_confirmed, progress
 from legacyhost.config import Paths
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed, InvalidRequest
@@ -20,7 +21,7 @@ def add(commands: Commands) -> None:
     trust = commands.add(
         "trust", "make the host key of an SSH server known", "legacyhost trust nas.example.org:2222", _trust
     )
-    trust.add_argument("host", metavar="HOST[:PORT]")
+    trust.add_argument("host", metavar="HOST[:PORT]", help="the server; an IPv6 address with a port: [ADDRESS]:PORT")
     trust.add_argument(
         "--fingerprint", metavar="SHA256:…", help="store the key if it has this fingerprint, without asking"
     )
@@ -32,7 +33,8 @@ def _trust(options: argparse.Namespace) -> int:
 
     host, port = _host_and_port(options.host)
     known_hosts = Paths.from_environment().known_hosts()[0]
-    key = fetch_host_key(host, port, Deadline.after(TRUST_TIMEOUT))
+    with progress(f"asking {options.host} for its host key"):
+        key = fetch_host_key(host, port, Deadline.after(TRUST_TIMEOUT))
     if options.fingerprint is not None:
         if key.fingerprint != options.fingerprint:
             raise Failed(

@@ -6,63 +6,60 @@ import argparse
 import json
 import os
 
-from legacyhost.commands import Commands, plugin_name, print_table, socket_of
+from legacyhost.commands import Commands, ask, plugin_name
+from legacyhost.commands.terminal import Colour, coloured, print_table, progress, shown, width
 from legacyhost.config import Paths
-from legacyhost.errors import Failed
+from legacyhost.errors import Failed, PluginError
 from legacyhost.names import check_volume_name
 from legacyhost.wire import printable
 
 
 def add(commands: Commands) -> None:
-    commands.add("ls", "list the volumes", "legacyhost ls --json", _ls, plugin=True, json=True)
+    commands.add(
+        "ls", "list the volumes", "legacyhost ls\nlegacyhost ls --plugin sshfs --json", _ls, plugin=True, json=True
+    )
 
-    inspect = commands.add("inspect", "show one volume", "legacyhost inspect data", _inspect, plugin=True, json=True)
-    inspect.add_argument("volume", metavar="VOLUME")
+    inspect = commands.add(
+        "inspect", "show one volume: its state, who uses it, what went wrong", "legacyhost inspect data", _inspect,
+        plugin=True, json=True,
+    )  # fmt: skip
+    inspect.add_argument("volume", metavar="VOLUME", help="its name, as ls shows it")
 
     unstick = commands.add(
-        "unstick",
-        "free whoever waits for a mount that is dead for good",
-        "legacyhost unstick data",
-        _unstick,
+        "unstick", "free whoever waits for a mount that is dead for good", "legacyhost unstick data", _unstick,
         plugin=True,
-    )
-    unstick.add_argument("volume", metavar="VOLUME")
+    )  # fmt: skip
+    unstick.add_argument("volume", metavar="VOLUME", help="its name, as ls shows it")
     unstick.add_argument("--force", action="store_true", help="also take a mount away that answers")
 
 
 def _ls(options: argparse.Namespace) -> int:
-    from legacyhost.client import call
-
-    volumes = call(socket_of(options.plugin), "VolumeDriver.List", {}).get("Volumes") or []
+    plugin = plugin_name(options.plugin)
+    volumes = ask(plugin, "VolumeDriver.List", {}).get("Volumes") or []
     if not isinstance(volumes, list) or not all(isinstance(volume, dict) for volume in volumes):
         raise Failed("the plugin's answer to VolumeDriver.List is no list of volumes")
+    listed = [{**volume, "Status": _status(plugin, str(volume.get("Name")))} for volume in volumes]
     if options.json:
-        print(json.dumps(volumes, indent=2, ensure_ascii=False))
+        print(json.dumps(listed, indent=2, ensure_ascii=False))
         return 0
-    rows = []
-    for volume in volumes:
-        status = _status(options.plugin, str(volume.get("Name")))
-        rows.append((str(volume.get("Name")), *(str(status.get(key, "-")) for key in ("state", "holders", "remote"))))
-    print_table(("VOLUME", "STATE", "HOLDERS", "REMOTE"), rows)
+    keys = ("state", "holders", "remote")
+    rows = [(volume.get("Name"), *(volume["Status"].get(key, "-") for key in keys)) for volume in listed]
+    print_table(("VOLUME", "STATE", "HOLDERS", "REMOTE"), rows, {"STATE": _colours()})
     return 0
 
 
-def _status(plugin: str | None, name: str) -> dict[str, object]:
+def _status(plugin: str, name: str) -> dict[str, object]:
     """What the plugin says of one of its volumes; empty when that has been removed meanwhile."""
-    from legacyhost.client import call
-
     try:
-        volume = call(socket_of(plugin), "VolumeDriver.Get", {"Name": name}).get("Volume")
-    except Failed:
+        volume = ask(plugin, "VolumeDriver.Get", {"Name": name}).get("Volume")
+    except PluginError:
         return {}
     status = volume.get("Status") if isinstance(volume, dict) else None
     return status if isinstance(status, dict) else {}
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from legacyhost.client import call
-
-    volume = call(socket_of(options.plugin), "VolumeDriver.Get", {"Name": options.volume}).get("Volume")
+    volume = ask(options.plugin, "VolumeDriver.Get", {"Name": options.volume}).get("Volume")
     if not isinstance(volume, dict) or not volume:
         raise Failed(f"the plugin knows no volume {printable(options.volume)}")
     if options.json:
@@ -75,10 +72,25 @@ def _inspect(options: argparse.Namespace) -> int:
         "mountpoint": volume.get("Mountpoint") or "-",
         **(status if isinstance(status, dict) else {}),
     }
-    width = max(len(key) for key in rows)
+    column = max(width(shown(key)) for key in rows)
     for key, value in rows.items():
-        print(f"{key:{width}}  {value}")
+        colour = _colours().get(shown(value)) if key == "state" else None
+        print(f"{shown(key)}{' ' * (column - width(shown(key)))}  {coloured(shown(value), colour)}")
     return 0
+
+
+def _colours() -> dict[str, Colour]:
+    """Of the states that are good, will pass, or want somebody to do something."""
+    from legacyhost import status
+
+    return {
+        status.MOUNTED: Colour.GREEN,
+        status.MOUNTING: Colour.YELLOW,
+        status.RECONNECTING: Colour.YELLOW,
+        status.SILENT: Colour.RED,
+        status.LOST: Colour.RED,
+        status.COVERED: Colour.RED,
+    }
 
 
 def _unstick(options: argparse.Namespace) -> int:
@@ -87,5 +99,8 @@ def _unstick(options: argparse.Namespace) -> int:
     check_volume_name(options.volume)
     if os.geteuid() != 0:
         raise Failed("mounts belong to root; try sudo")
-    print(unstick(plugin_name(options.plugin), options.volume, Paths.from_environment(), force=options.force))
+    plugin = plugin_name(options.plugin)
+    with progress(f"freeing volume {options.volume}"):
+        done = unstick(plugin, options.volume, Paths.from_environment(), force=options.force)
+    print(done)
     return 0

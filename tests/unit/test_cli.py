@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
-from fakes import WAIT, FakePlugin
+from clihost import LISTED, REPLIES, REPOSITORY, SOCKETS, VOLUME, argv, fake_plugin, status_of
+from fakes import WAIT
 from namespace import in_own_namespace
 
-from legacyhost import __version__
-from legacyhost.cli import main
+from legacyhost import __version__, cli
+from legacyhost.commands import volumes
 
-REPOSITORY = Path(__file__).parents[2]
-COMMANDS = ["serve", "ls", "inspect", "call", "trust", "unstick", "restore"]
-SOCKETS = Path("/run/docker/plugins")
-VOLUME = {
-    "Name": "data",
-    "Mountpoint": "/run/x/mounts/data",
-    "CreatedAt": "2024-02-29T12:00:01Z",
-    "Status": {"state": "mounted", "holders": 2, "remote": "anna@nas:/srv/é☃"},
-}
-LISTED = {
-    "Volumes": [{"Name": "data", "Mountpoint": "/run/x/mounts/data"}, {"Name": "a-longer-name", "Mountpoint": ""}]
-}
 #: What somebody else's plugin, or a broken one, may answer, and what becomes of ls and inspect.
 NONSENSE: list[tuple[object, int, int]] = [
     ({}, 0, 1),
@@ -42,46 +34,56 @@ NONSENSE: list[tuple[object, int, int]] = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def etc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A configuration with one plugin, ``foo``."""
-    for name in ("etc", "state", "run"):
-        monkeypatch.setenv(f"LEGACYHOST_{name.upper()}", str(tmp_path / name))
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "foo.toml").touch()
-    return tmp_path / "etc"
+pytestmark = pytest.mark.usefixtures("etc")
 
 
-def fake_plugin(replies: Mapping[str, bytes | tuple[int, object]]) -> FakePlugin:
-    """A plugin on the socket where Docker has it. For tests in a namespace of their own: the real /run is hidden."""
-    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], check=True)
-    SOCKETS.mkdir(parents=True)
-    return FakePlugin(SOCKETS / "foo.sock", replies)
+def commands(parser: argparse.ArgumentParser) -> Iterator[list[str]]:
+    """The words of every subcommand below, those of the groups included."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                yield [name]
+                yield from ([name, *more] for more in commands(below))
 
 
-def argv(*arguments: str) -> list[str]:
-    """The command in a process of its own, as a shell would start it."""
-    return [sys.executable, "-m", "legacyhost", *arguments]
+COMMANDS = list(commands(cli.parser()))
+GROUPS = [[], *(words for words in COMMANDS if any(other[:-1] == words for other in COMMANDS))]
 
 
-def status_of(*arguments: str) -> int:
-    try:
-        return main(arguments)
-    except SystemExit as ended:
-        assert isinstance(ended.code, int)
-        return ended.code
-
-
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
-def test_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
-    """Every command can be asked what it does, and answers with one that can be typed."""
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
+def test_help_shows_examples_that_can_be_typed(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    """Every command says what it does, with an example at least: a command line that is understood."""
     assert status_of(*command, "--help") == 0
     text = capsys.readouterr().out
-    assert "example: " in text
+    examples = [shlex.split(line) for line in text.partition("\nexample")[2].partition(":")[2].splitlines() if line]
+    assert ["legacyhost", *command][: 1 + len(command)] in [words[: 1 + len(command)] for words in examples]
+    for words in examples:
+        if words[0] == "legacyhost":
+            own = takewhile(lambda word: not word.startswith(("<", ">", "|")), words[1:])
+            assert cli.parser().parse_args(list(own)).run
     if not command:
-        assert all(f"\n    {name} " in text for name in COMMANDS)
-    else:
-        assert f"legacyhost {command[0]}" in text.partition("example: ")[2]
+        assert all(f"\n    {name} " in text or f"\n    {name}\n" in text for name, *more in COMMANDS if not more)
+
+
+@pytest.mark.parametrize("command", GROUPS, ids=" ".join)
+def test_a_command_that_has_commands_shows_help_alone(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
+    """On standard error, and it is wrong usage."""
+    assert status_of(*command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("usage: ")
+    assert "\nexample" in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("lst", "ls"), ("inspct", "inspect"), ("INSPECT", None), ("xyz", None), ("\x1b[2J", None)]
+)
+def test_a_command_that_there_is_not(capsys: pytest.CaptureFixture[str], typed: str, meant: str | None) -> None:
+    """The nearest one is named, if one is near."""
+    assert status_of(typed) == 2
+    hint = f"; did you mean {meant}?" if meant else ""
+    shown = typed.replace("\x1b", "?")
+    assert capsys.readouterr().err.splitlines()[-1] == f"legacyhost: there is no command {shown}{hint}"
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,10 +95,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["nonsense"],
         ["--nonsense"],
+        ["--\x1b[2J"],
         ["ls", "more"],
+        ["ls", "\udcff\n"],
         ["ls", "--plugin"],
         ["inspect"],
         ["call"],
@@ -161,19 +164,21 @@ def test_what_cannot_be_done_is_status_1(command: list[str], etc: Path, capfd: p
 
 @in_own_namespace
 def test_ls_is_a_table_or_json(capfd: pytest.CaptureFixture[str]) -> None:
-    """A line for each volume with what Get says of it, a dash where it says nothing; --json as the plugin has it."""
-    fake_plugin({"VolumeDriver.List": (200, LISTED), "VolumeDriver.Get": (200, {"Volume": VOLUME})})
+    """A line for each volume with what Get says of it, a dash where it says nothing; --json has all of it."""
+    fake_plugin(REPLIES)
     assert status_of("ls") == 0
     assert capfd.readouterr().out.splitlines() == [
         "VOLUME         STATE    HOLDERS  REMOTE",
         "data           mounted  2        anna@nas:/srv/é☃",
         "a-longer-name  mounted  2        anna@nas:/srv/é☃",
     ]
+    assert status_of("ls", "--json", "--plugin", "foo") == 0
+    assert json.loads(capfd.readouterr().out) == [{**each, "Status": VOLUME["Status"]} for each in LISTED["Volumes"]]
     fake_plugin({"VolumeDriver.List": (200, LISTED), "VolumeDriver.Get": (500, {"Err": "there is no volume data"})})
     assert status_of("ls") == 0
     assert capfd.readouterr().out.splitlines()[1].split() == ["data", "-", "-", "-"]
-    assert status_of("ls", "--json", "--plugin", "foo") == 0
-    assert json.loads(capfd.readouterr().out) == LISTED["Volumes"]
+    assert status_of("ls", "--json") == 0
+    assert json.loads(capfd.readouterr().out) == [{**each, "Status": {}} for each in LISTED["Volumes"]]
 
 
 @in_own_namespace
@@ -213,6 +218,45 @@ def test_call_prints_the_reply(capfd: pytest.CaptureFixture[str]) -> None:
     assert plugin.asked == [("Plugin.Activate", {}), ("VolumeDriver.Get", {"Name": "data"})]
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("VolumeDriver.Lst", "VolumeDriver.List"),
+        ("volumedriver.unmount", "VolumeDriver.Unmount"),
+        ("Mount", "VolumeDriver.Mount"),
+        ("Plugin.Activat", "Plugin.Activate"),
+        ("VolumeDriver.List", None),
+        ("xyz", None),
+    ],
+)
+@in_own_namespace
+def test_an_rpc_that_there_is_not(typed: str, meant: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+    """The plugin says so; the one that was meant is added."""
+    fake_plugin({})
+    assert status_of("call", typed) == 1
+    hint = f"; did you mean {meant}?" if meant else ""
+    assert capfd.readouterr().err == f"legacyhost: no method {typed}{hint}\n"
+
+
+@in_own_namespace
+def test_arguments_of_a_call_are_read(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """From standard input, for - in their place; what is none is told."""
+    plugin = fake_plugin(REPLIES)
+    for given, status in ((b'{"Name": "d\xc3\xa9"}\n', 0), (b"", 2), (b"\xff", 2), (b'{"a":', 2), (b"[1]", 2)):
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(given)))
+        assert status_of("call", "VolumeDriver.Get", "-") == status
+    monkeypatch.setattr("sys.stdin", None)
+    assert status_of("call", "VolumeDriver.Get", "-") == 2
+    assert plugin.asked == [("VolumeDriver.Get", {"Name": "dé"})]
+    assert capfd.readouterr().err.splitlines() == [
+        "legacyhost: this is not JSON: standard input (Expecting value at character 1)",
+        "legacyhost: this is not JSON: standard input",
+        "legacyhost: this is not JSON: standard input (Expecting value at character 6)",
+        "legacyhost: the arguments of an RPC are a JSON object",
+        "legacyhost: this is not JSON: standard input (Expecting value at character 1)",
+    ]
+
+
 @pytest.mark.parametrize(("reply", "listed", "inspected"), NONSENSE)
 @in_own_namespace
 def test_what_is_no_answer_of_a_plugin_is_told(
@@ -231,9 +275,9 @@ def test_what_is_no_answer_of_a_plugin_is_told(
 def test_output_never_fails_for_its_characters() -> None:
     """On a terminal that cannot show them, or where they are no characters at all, they are escaped."""
     odd = {"Volume": {**VOLUME, "Status": {"remote": "☃", "half": "\ud800"}}}
-    fake_plugin({"VolumeDriver.Get": (200, odd), "VolumeDriver.List": (200, LISTED)})
-    for encoding in ("ascii", "utf-8"):
-        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    fake_plugin({**REPLIES, "VolumeDriver.Get": (200, odd)})
+    for locale in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}, {}):
+        environment = {**os.environ, "PYTHONUTF8": "0", **locale}
         odd_name = os.fsdecode(b"\xff")
         for command in (["inspect", "data"], ["inspect", "data", "--json"], ["call", "VolumeDriver.Get"], ["--help"]):
             ran = subprocess.run(argv(*command), cwd=REPOSITORY, env=environment, capture_output=True, timeout=WAIT)
@@ -245,7 +289,7 @@ def test_output_never_fails_for_its_characters() -> None:
 @in_own_namespace
 def test_a_reader_that_goes_away_is_no_traceback() -> None:
     """``legacyhost ls | head -0``: nothing is said about it."""
-    many = {"Volumes": [{"Name": f"v{number}", "Mountpoint": ""} for number in range(20_000)]}
+    many = {"Volumes": [{"Name": f"v{number}", "Mountpoint": ""} for number in range(2000)]}
     fake_plugin({"VolumeDriver.List": (200, many), "Few.Words": (200, {})})
     for command in (["ls"], ["ls", "--json"], ["call", "Few.Words"], ["--help"]):
         reader, writer = os.pipe()
@@ -255,6 +299,47 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
         assert (ran.returncode, ran.stderr) == (1, b"")
     closed = subprocess.run(["sh", "-c", 'exec "$@" >&- <&-', "sh", *argv("ls")], cwd=REPOSITORY, capture_output=True)
     assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+@in_own_namespace
+def test_a_full_disk_is_told() -> None:
+    """What cannot be written was not done; without a standard error there is nobody to tell."""
+    fake_plugin(REPLIES)
+    for command in (["ls"], ["inspect", "data", "--json"], ["call", "VolumeDriver.List"], ["--help"]):
+        with Path("/dev/full").open("w") as full:
+            ran = subprocess.run(argv(*command), cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, timeout=WAIT)
+        said = b"legacyhost: the output cannot be written: No space left on device\n"
+        assert (ran.returncode, ran.stderr) == (1, said)
+    for command, status in ((["ls", "--plugin", "bar"], 1), (["nonsense"], 2), ([], 2), (["ls"], 0)):
+        silent = subprocess.run(["sh", "-c", 'exec "$@" 2>&-', "sh", *argv(*command)], cwd=REPOSITORY, timeout=WAIT)
+        assert silent.returncode == status
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ZeroDivisionError("secret"), "a defect in legacyhost "),
+        (PermissionError(13, "Permission denied", "/x/y"), "/x/y: Permission denied\n"),
+        (TimeoutError("timed out"), "timed out\n"),
+    ],
+)
+def test_a_defect_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    """One line, with where it was and without what;"""
+
+    def fails(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(volumes, "ask", fails)
+    monkeypatch.delenv("JOURNAL_STREAM", raising=False)
+    assert status_of("inspect", "data") == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"legacyhost: {said}")
+    assert err.count("\n") == 1
+    assert "secret" not in err
+    assert ("volumes.py:" in err) is isinstance(error, ZeroDivisionError)
 
 
 @in_own_namespace

@@ -13,7 +13,7 @@ from fakes import FakePlugin
 from namespace import in_own_namespace
 
 from legacyhost.client import call
-from legacyhost.errors import Failed
+from legacyhost.errors import Failed, PluginError, UnknownMethod
 
 Serve = Callable[[bytes | tuple[int, object]], FakePlugin]
 
@@ -44,8 +44,8 @@ def serve(path: Path) -> Iterator[Serve]:
         plugin.close()
 
 
-def failure(path: Path, rpc: str = "Do.It") -> str:
-    with pytest.raises(Failed) as caught:
+def failure(path: Path, rpc: str = "Do.It", kind: type[PluginError] = Failed) -> str:
+    with pytest.raises(kind) as caught:
         call(path, rpc, {})
     assert caught.value.message.isprintable()
     return caught.value.message
@@ -130,4 +130,4 @@ def test_a_socket_for_root_only_says_so(path: Path) -> None:
 def test_any_method_can_be_asked_for(serve: Serve, path: Path, rpc: str) -> None:
     """Whatever is typed goes to the plugin, and its answer comes back: it knows no such method."""
     serve((200, {}))
-    assert failure(path, rpc).startswith("no method")
+    assert failure(path, rpc, UnknownMethod).startswith("no method")
