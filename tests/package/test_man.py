@@ -34,9 +34,18 @@ def entries(page: str) -> dict[str, str]:
     return found
 
 
-def commands() -> dict[str, argparse.ArgumentParser]:
-    (subparsers,) = (a for a in whole_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(subparsers.choices)
+def commands() -> dict[str, list[argparse.ArgumentParser]]:
+    """Each command, with the parsers of its own commands."""
+    return {name: [parser, *subcommands(parser).values()] for name, parser in subcommands(whole_parser()).items()}
+
+
+def subcommands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return {
+        name: below
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for name, below in action.choices.items()
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.name))
@@ -52,18 +61,19 @@ def test_format(page: Path) -> None:
 def test_every_command_is_documented() -> None:
     assert set(entries(COMMAND)) == set(commands())
     synopsis = COMMAND.partition(".Sh SYNOPSIS\n")[2].partition(".Sh DESCRIPTION\n")[0]
-    assert set(re.findall(r"^\.Cm (\w+)$", synopsis, re.MULTILINE)) == set(commands())
+    found = re.findall(r"^\.Cm (\w+)(?: (\w+))?$", synopsis, re.MULTILINE)
+    below = {(name, inner) for name, (parser, *_) in commands().items() for inner in subcommands(parser) or [""]}
+    assert set(found) == below
 
 
 def test_every_option_of_a_command_is_documented() -> None:
-    flags = {
-        flag: {name for name, parser in commands().items() if flag in parser._option_string_actions}
-        for parser in (whole_parser(), *commands().values())
-        for flag in parser._option_string_actions
-        if flag.startswith("--")
-    }
+    flags: dict[str, set[str]] = {}
+    whole: argparse.ArgumentParser = whole_parser()
+    for name, parsers in {"": [whole], **commands()}.items():
+        for flag in (flag for parser in parsers for flag in parser._option_string_actions if flag.startswith("--")):
+            flags.setdefault(flag, set()).update({name} - {""})
     documented: dict[str, set[str]] = {}
-    for flag, text in re.findall(r"^\.It (?:Fl h , )?Fl Fl (\w+).*\n((?:\.Pq Cm .*\n)?)", COMMAND, re.MULTILINE):
+    for flag, text in re.findall(r"^\.It (?:Fl h , )?Fl Fl ([\w-]+).*\n((?:\.Pq Cm .*\n)?)", COMMAND, re.MULTILINE):
         documented[f"--{flag}"] = set(re.findall(r"\w+", text)) - {"Pq", "Cm"}
     assert set(documented) == set(flags)
     for flag, of_commands in documented.items():
