@@ -25,7 +25,7 @@ def is_shell(name: str) -> bool:
         first = (TOP / name).read_text("utf-8").split("\n", 1)[0]
     except (UnicodeDecodeError, IsADirectoryError):
         return False
-    return re.match(r"#!.*\b(sh|bash)\b", first) is not None
+    return re.match(r"#!.*\b(sh|bash)\b|# shellcheck shell=bash$", first) is not None
 
 
 @pytest.mark.parametrize(
