@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from legacyhost.deadline import Deadline
@@ -16,6 +18,28 @@ class Closable(Protocol):
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Closable)
+
+
+@dataclass
+class Stage:
+    """What an attempt has waited for; ``detail`` is what it learned then, printable, perhaps empty."""
+
+    name: str
+    detail: str = ""
+
+
+_trace: ContextVar[list[Stage] | None] = ContextVar("stages", default=None)
+
+
+@contextmanager
+def traced() -> Iterator[list[Stage]]:
+    """The stages of all attempts that are made in the block, in order: the last is where they are, or have stopped."""
+    stages: list[Stage] = []
+    token = _trace.set(stages)
+    try:
+        yield stages
+    finally:
+        _trace.reset(token)
 
 
 class Late(Exception):
@@ -31,10 +55,25 @@ class Attempt:
 
     def __init__(self, deadline: Deadline) -> None:
         self.deadline = deadline
-        self.stage = ""
+        self._stages = _trace.get()
+        self._stage = Stage("")
         self._lock = threading.Lock()
         self._held: list[Closable] = []
         self._is_closed = False
+
+    @property
+    def stage(self) -> str:
+        return self._stage.name
+
+    @stage.setter
+    def stage(self, name: str) -> None:
+        self._stage = Stage(name)
+        if self._stages is not None:
+            self._stages.append(self._stage)
+
+    def note(self, detail: str) -> None:
+        """What has been learned in this stage, for whoever traces."""
+        self._stage.detail = detail
 
     def run(self, work: Callable[[], T]) -> T:
         """What ``work`` returns or raises; raises Late at the deadline, having closed all that is held."""

@@ -28,8 +28,13 @@ class Directories:
         self._user = user
 
     def ensure(self, path: str, *, create: bool) -> None:
-        """See that ``path`` is a directory, making it and its missing parents if ``create``. Raises Failed."""
+        """See that ``path`` is a directory, making it and its missing parents if ``create``. Raises Failed.
+
+        One that was not to be made has to be readable too: nobody can use it otherwise.
+        """
         if self._is_directory(path):
+            if not create:
+                self._see_into(path)
             return
         if not create:
             hint = " (~ is taken literally; paths begin in the home directory)" if path.startswith("~") else ""
@@ -52,19 +57,35 @@ class Directories:
         return None if found is None else Space(found.total_bytes, found.free_bytes)
 
     def is_writable(self, path: str, probe: str) -> bool:
-        """Whether an entry can be made in ``path``: makes the directory ``probe`` there and removes it again."""
+        """Whether the account may make an entry in ``path``: makes the directory ``probe`` and removes it again.
+
+        Raises Failed where that fails for another reason: there is no room, or a quota is used up.
+        """
         entry = octets(posixpath.join(path, probe))
         try:
             self._sftp.mkdir(entry)
         except OSError as error:
+            if is_forbidden(error):
+                return False
             if is_missing(error):
                 raise self._failed("write to", path, error) from error
-            return False
+            # SSH_FX_FAILURE says nothing, and of quotas statvfs says nothing either.
+            why = self._why_no_room(path) or f"the server says only {reason(error)}; perhaps a quota is used up"
+            shown = clean(path) or "the home directory"
+            raise Failed(f"cannot write to {shown} on {self._where}: {why}") from error
         try:
             self._sftp.rmdir(entry)
         except OSError as error:
             raise self._failed("clean up after a test in", path, error) from error
         return True
+
+    def _see_into(self, path: str) -> None:
+        """Raises Failed unless it can be listed, and what is in it be reached."""
+        try:
+            self._sftp.list_some(octets(path))
+            self._sftp.stat(octets(posixpath.join(path, ".")))
+        except OSError as error:
+            raise self._failed("read", path, error) from error
 
     def _is_directory(self, path: str) -> bool:
         """False if there is nothing. Raises Failed if there is something else, or if it cannot be told."""
