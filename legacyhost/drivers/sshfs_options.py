@@ -68,8 +68,8 @@ def _host_key_checking(value: str) -> str:
 
 # A key on a volume would be read through a mount that may hang.
 _path = matching(
-    r"/(?!run/legacyhost/)[^\"'\\$]{1,1000}",
-    "has to be an absolute path on this host, not on a volume, without quotes, '$' or '\\'",
+    r"/(?!/*(var/+)?run/+legacyhost(/|$))(?!(.*/)?\.{1,2}(/|$))[^\"'\\$]{1,1000}",
+    "has to be an absolute path on this host, not on a volume, without '..', quotes, '$' or '\\'",
 )
 
 #: This project's own, and the names of the plugin people come from.
