@@ -20,6 +20,7 @@ from legacyhost.drivers.ssh_files import write, write_target
 from legacyhost.drivers.transport import Record
 from legacyhost.errors import InvalidRequest, PluginError, Refused
 from legacyhost.mounts import SERIAL, SOURCE, MountCommand
+from legacyhost.ssh import hostkeys
 from legacyhost.ssh.keyfiles import is_encrypted_file
 from legacyhost.ssh.target import HostKey, Target
 from legacyhost.state import Volume, now
@@ -114,7 +115,9 @@ class SshfsDriver:
         if target.host_key is not None:
             pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
             known_hosts = [folder / "known_hosts"]
-            write(known_hosts[0], pinned.line(target.host, target.port) + "\n")
+            write(known_hosts[0], hostkeys.only(pinned, self._known_hosts, target.host, target.port))
+            # ssh would rather see another key of the server's, if that has a certificate.
+            options.setdefault("HostKeyAlgorithms", ",".join(hostkeys.ALGORITHMS[pinned.kind]))
         # A copy: the mount goes on when the package is removed or upgraded.
         program = folder / TRANSPORT.name
         write(program, TRANSPORT.read_text(encoding="utf-8"))

@@ -7,13 +7,15 @@ import errno
 import logging
 import re
 import socket
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import paramiko
 
 from legacyhost.errors import Failed
 from legacyhost.ssh.attempt import Attempt, Late
+from legacyhost.ssh.certificates import SUFFIX, Certificate
+from legacyhost.ssh.hostkeys import ALGORITHMS
 from legacyhost.ssh.target import HostKey
 from legacyhost.ssh.wording import clean, place, reason
 
@@ -26,7 +28,6 @@ logging.getLogger("paramiko").setLevel(logging.CRITICAL)
 _OUT_OF_DATE = {
     "ciphers": ("aes128-cbc", "aes192-cbc", "aes256-cbc", "3des-cbc"),
     "macs": ("hmac-md5", "hmac-sha1-96", "hmac-md5-96"),
-    "keys": ("ssh-rsa", "ssh-dss"),
     "pubkeys": ("ssh-rsa", "ssh-dss"),
     "kex": (
         "diffie-hellman-group-exchange-sha1",
@@ -35,15 +36,10 @@ _OUT_OF_DATE = {
     ),
 }
 
-# The kinds of host key that can be negotiated, in the order of preference, and their signature algorithms.
-_ALGORITHMS = {
-    "ssh-ed25519": ("ssh-ed25519",),
-    "ecdsa-sha2-nistp256": ("ecdsa-sha2-nistp256",),
-    "ecdsa-sha2-nistp384": ("ecdsa-sha2-nistp384",),
-    "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
-    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
-}
-KINDS = tuple(_ALGORITHMS)
+#: The kinds of host key that can be negotiated, in the order of preference.
+KINDS = tuple(ALGORITHMS)
+#: The same with a certificate.
+CERTIFIED = tuple(kind + SUFFIX for kind in KINDS)
 
 _LONGEST_TCP_CONNECT = 10.0
 _LONGEST_GREETING = 8 * 1024
@@ -55,13 +51,31 @@ class NoSuchKind(Exception):
     """The server has no host key of the kinds asked for."""
 
 
+class Socket(Protocol):
+    """What a connection runs over: a TCP socket, or a channel of another connection."""
+
+    def recv(self, count: int, /) -> bytes: ...
+
+    def send(self, data: bytes, /) -> int: ...
+
+    def settimeout(self, seconds: float | None, /) -> None: ...
+
+    def shutdown(self, how: int, /) -> None: ...
+
+    def close(self) -> None: ...
+
+
+#: Connects to a host's port, within an attempt. Raises Failed.
+Dial = Callable[[str, int, Attempt], Socket]
+
+
 class Wire:
     """The socket as paramiko sees it: bounds what a server may send before it is trusted, keeps how it began.
 
     paramiko itself reads a greeting line of any length and packets of any size.
     """
 
-    def __init__(self, sock: socket.socket, attempt: Attempt) -> None:
+    def __init__(self, sock: Socket, attempt: Attempt) -> None:
         self.head = b""
         self.is_greeted = False
         self.is_flooded = False
@@ -96,7 +110,7 @@ class Wire:
 
     def close(self) -> None:
         self._closed = True
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, EOFError):
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in recv
         self._sock.close()
 
@@ -110,27 +124,40 @@ class Wire:
 
 
 class Connection:
-    """An encrypted connection to a server that has proven to have ``key``; whether that is right is not known."""
+    """An encrypted connection to a server that has proven to have ``key``; whether that is right is not known.
 
-    def __init__(self, wire: Wire, transport: Any, key: HostKey) -> None:
+    ``certificate`` is what it has shown of that key, if it was asked for one.
+    """
+
+    def __init__(self, wire: Wire, transport: Any, key: HostKey, certificate: Certificate | None = None) -> None:
         self.wire = wire
         self.transport = transport
         self.key = key
+        self.certificate = certificate
 
     def close(self) -> None:
         """Close at once, without waiting for the network, and see paramiko's thread end."""
         _close(self.transport, self.wire)
 
 
-def exchange_keys(host: str, port: int, attempt: Attempt, kinds: Sequence[str] = KINDS) -> Connection:
-    """Connect and exchange keys, accepting host keys of these kinds only, the first preferred.
+class _Transport(paramiko.Transport):  # type: ignore[misc]
+    """Offers these algorithms of host keys, and no more: paramiko adds those of certificates, at the end."""
 
-    Runs inside ``attempt``. Raises Failed, and NoSuchKind where the server has no key of these kinds.
+    preferred_keys: tuple[str, ...] = ()
+
+
+def exchange_keys(
+    host: str, port: int, attempt: Attempt, kinds: Sequence[str] = KINDS, dial: Dial | None = None
+) -> Connection:
+    """Connect and exchange keys, accepting host keys of these kinds (KINDS, CERTIFIED) only, the first preferred.
+
+    Runs inside ``attempt``. Raises Failed, and NoSuchKind where the server has no key of these kinds. ``dial``: how to
+    get there, if not by TCP.
     """
-    wire = attempt.hold(Wire(_connect(host, port, attempt), attempt))
+    wire = attempt.hold(Wire((dial or _connect)(host, port, attempt), attempt))
     attempt.stage = "the greeting of an SSH server"
-    transport = paramiko.Transport(wire, disabled_algorithms=_OUT_OF_DATE)
-    transport.get_security_options().key_types = [name for kind in kinds for name in _ALGORITHMS[kind]]
+    transport = _Transport(wire, disabled_algorithms=_OUT_OF_DATE)
+    transport.preferred_keys = tuple(name for kind in kinds for name in _algorithms(kind))
     patience = attempt.deadline.left() + _MARGIN
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = patience
     try:
@@ -142,7 +169,55 @@ def exchange_keys(host: str, port: int, attempt: Attempt, kinds: Sequence[str] =
         if "host key" in str(error) and isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
             raise NoSuchKind from error
         raise Failed(_why_no_keys(place(host, port), wire, error)) from error
-    return attempt.hold(Connection(wire, transport, HostKey(found.get_name(), found.get_base64())))
+    key = HostKey(found.get_name(), found.get_base64())
+    try:
+        certificate = None if found.public_blob is None else _certificate(found.public_blob.key_blob, key)
+    except ValueError as error:
+        _close(transport, wire)
+        raise Failed(f"the certificate that {place(host, port)} shows of its host key is broken: {error}") from error
+    return attempt.hold(Connection(wire, transport, key, certificate))
+
+
+def _algorithms(kind: str) -> list[str]:
+    plain = kind.removesuffix(SUFFIX)
+    return [name + kind.removeprefix(plain) for name in ALGORITHMS[plain]]
+
+
+def _certificate(blob: bytes, key: HostKey) -> Certificate:
+    certificate = Certificate.parse(blob)
+    if certificate.key != key:
+        raise ValueError("it is of another key")
+    return certificate
+
+
+def by_way_of(jump: Connection, jump_place: str, jump_user: str) -> Dial:
+    """Through a host on which we are logged in, as ``ssh -J`` does (direct-tcpip, RFC 4254, 7.2)."""
+
+    def dial(host: str, port: int, attempt: Attempt) -> Socket:
+        attempt.stage = f"a connection from {jump_place} to it"
+        try:
+            channel: Socket = jump.transport.open_channel(
+                "direct-tcpip", (host, port), ("127.0.0.1", 0), timeout=attempt.deadline.left() + _MARGIN
+            )
+        except paramiko.ChannelException as error:
+            raise Failed(_why_not_passed_on(jump_place, jump_user, place(host, port), error)) from error
+        except (paramiko.SSHException, EOFError) as error:
+            raise Failed(
+                f"{jump_place} closed the connection while it was to connect to {place(host, port)}"
+            ) from error
+        return attempt.hold(channel)
+
+    return dial
+
+
+def _why_not_passed_on(jump: str, user: str, where: str, error: paramiko.ChannelException) -> str:
+    said = f" (it says: {clean(error.text)})" if error.text else ""
+    if error.code == 1:  # administratively prohibited
+        return (
+            f"the jump host {jump} does not let {user} connect to {where}{said}; in its sshd_config, AllowTcpForwarding"
+            " and PermitOpen decide that"
+        )
+    return f"the jump host {jump} cannot connect to {where}{said}; is an SSH server running there, on that port?"
 
 
 def _close(transport: Any, wire: Wire) -> None:

@@ -1,8 +1,4 @@
-"""known_hosts files: which keys they trust or revoke for a host (the format: sshd(8), SSH_KNOWN_HOSTS).
-
-One difference from ssh is deliberate: a key known for ``name`` does not count for ``[name]:2222``.
-``@cert-authority`` lines are recognised and trusted for nothing yet.
-"""
+"""known_hosts files: what they say of a host, read as ssh reads them (sshd(8), SSH_KNOWN_HOSTS; hostfile.c)."""
 
 from __future__ import annotations
 
@@ -13,15 +9,27 @@ import hashlib
 import hmac
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from legacyhost.errors import Failed
-from legacyhost.ssh.target import HostKey, known_hosts_name
+from legacyhost.ssh.blobs import is_public_key
+from legacyhost.ssh.patterns import is_in_list
+from legacyhost.ssh.target import DEFAULT_PORT, HostKey, known_hosts_name
 from legacyhost.ssh.wording import place, reason
 
-_MARKERS = ("@cert-authority", "@revoked")
+#: The kinds of host key in use today, in the order of preference, and their signature algorithms.
+ALGORITHMS = {
+    "ssh-ed25519": ("ssh-ed25519",),
+    "ecdsa-sha2-nistp256": ("ecdsa-sha2-nistp256",),
+    "ecdsa-sha2-nistp384": ("ecdsa-sha2-nistp384",),
+    "ecdsa-sha2-nistp521": ("ecdsa-sha2-nistp521",),
+    "ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256"),
+}
+AUTHORITY = "@cert-authority"
+REVOKED = "@revoked"
+_MARKERS = (AUTHORITY.encode(), REVOKED.encode())
 
 
 @dataclass(frozen=True)
@@ -33,13 +41,48 @@ class Entry:
     key: HostKey
 
 
+class Known:
+    """What files say of a host, under one name; ``name`` is that of known_hosts.
+
+    ``without_port`` is what they say of the name alone, which is asked where nothing is known of ``[name]:port``.
+    """
+
+    def __init__(self, name: str, entries: Sequence[Entry], without_port: Known | None = None) -> None:
+        self.name = name
+        self.without_port = without_port
+        self.keys = [entry for entry in entries if not entry.marker]
+        self.authorities = [entry for entry in entries if entry.marker == AUTHORITY]
+        self._revoked = {entry.key: entry for entry in entries if entry.marker == REVOKED}
+
+    @classmethod
+    def read(cls, paths: Iterable[Path], host: str, port: int) -> Known:
+        """Files that are missing or unreadable say nothing, and malformed lines are skipped, as ssh does."""
+        names = list(dict.fromkeys((known_hosts_name(host, port), known_hosts_name(host, DEFAULT_PORT))))
+        found: dict[str, list[Entry]] = {name: [] for name in names}
+        for path in paths:
+            for line in _lines(path):
+                for name, entry in _entries(path, line, names):
+                    found[name].append(entry)
+        alone = cls(names[-1], found[names[-1]])
+        return alone if len(names) == 1 else cls(names[0], found[names[0]], alone)
+
+    def revocation(self, *keys: HostKey) -> Entry | None:
+        """The line that revokes one of the keys."""
+        return next((self._revoked[key] for key in keys if key in self._revoked), None)
+
+    def has_kind(self, kind: str) -> bool:
+        """Whether ssh would ask a server for this kind of key first: the first one known is not revoked."""
+        first = next((entry.key for entry in self.keys if entry.key.kind == kind), None)
+        return first is not None and self.revocation(first) is None
+
+
 def remember(path: Path, host: str, port: int, key: HostKey) -> None:
     """Add the key to the file, once; durable before this returns. Raises Failed.
 
     One write at the end of the file under a file lock, so that two of these lose nothing of each other's. A line
     torn by a crash is ignored by every reader, and the next line begins on a line of its own.
     """
-    if key in revoked([path], host, port):
+    if Known.read([path], host, port).revocation(key) is not None:
         raise Failed(f"{path} marks that key of {place(host, port)} as revoked ({key}); it is not trusted again")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,86 +99,62 @@ def remember(path: Path, host: str, port: int, key: HostKey) -> None:
 
 
 def look_up(paths: Iterable[Path], host: str, port: int) -> list[HostKey]:
-    """The keys these files trust for a host, without those any of them revokes; in the files' order.
-
-    Files that are missing or unreadable hold no key, and malformed lines are skipped, as ssh does.
-    """
-    found = list(entries(paths, host, port))
-    bad = {entry.key for entry in found if entry.marker == "@revoked"}
-    good = (entry.key for entry in found if entry.marker == "")
-    return [key for key in dict.fromkeys(good) if key not in bad]
+    """The keys these files have under exactly this name, without those any of them revokes; in the files' order."""
+    known = Known.read(paths, host, port)
+    keys = dict.fromkeys(entry.key for entry in known.keys)
+    return [key for key in keys if known.revocation(key) is None]
 
 
-def revoked(paths: Iterable[Path], host: str, port: int) -> list[HostKey]:
-    """The keys these files say must never be accepted for a host."""
-    return [entry.key for entry in entries(paths, host, port) if entry.marker == "@revoked"]
+def only(key: HostKey, paths: Iterable[Path], host: str, port: int) -> str:
+    """The content of a known_hosts file that trusts this key alone, unless the files at ``paths`` revoke it."""
+    lines = [key.line(host, port)]
+    if Known.read(paths, host, port).revocation(key) is not None:
+        lines.append(f"{REVOKED} {lines[0]}")
+    return "".join(f"{line}\n" for line in lines)
 
 
-def entries(paths: Iterable[Path], host: str, port: int) -> Iterator[Entry]:
-    """Every well-formed line about a host, whatever its marker."""
-    name = known_hosts_name(host, port)
-    for path in paths:
-        for line in _lines(path):
-            parsed = _parse(line)
-            if parsed is None:
-                continue
-            marker, hosts, key = parsed
-            if _is_for(name, hosts):
-                yield Entry(path, marker, key)
-
-
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[bytes]:
     try:
-        return path.read_bytes().decode("utf-8", "replace").split("\n")
+        return path.read_bytes().split(b"\n")
     except OSError:
         return []
 
 
-def _parse(line: str) -> tuple[str, str, HostKey] | None:
-    """Marker, host field and key of a line; None for comments and for what ssh would skip."""
-    fields = re.split(r"[ \t]+", line.strip(" \t\r"))
-    marker = ""
-    if fields[0].startswith("@"):
-        marker = fields.pop(0)
-        if marker not in _MARKERS:
-            return None
-    if len(fields) < 3 or fields[0].startswith("#"):
-        return None
-    key = HostKey.parse(fields[1], fields[2])
-    return None if key is None else (marker, fields[0], key)
+def _entries(path: Path, line: bytes, names: Sequence[str]) -> Iterator[tuple[str, Entry]]:
+    """What a line says, for each of the names it is about."""
+    rest = line.partition(b"\0")[0].lstrip(b" \t")
+    marker = b""
+    if rest.startswith(b"#"):
+        return
+    if rest.startswith(b"@"):
+        # A marker ends at the first space of the line; only where there is none, at the first tab.
+        marker, _, rest = rest.partition(b" " if b" " in rest else b"\t")
+        rest = rest.lstrip(b" \t")
+        if marker not in _MARKERS or rest.startswith(b"@"):
+            return
+    hosts, *others = re.split(rb"[ \t]+", rest, maxsplit=3)
+    about = [name for name in names if _is_about(hosts, name.encode("utf-8", "replace"))]
+    if not about or len(others) < 2:
+        return
+    kind, blob = (field.decode("ascii", "replace") for field in others[:2])
+    key = HostKey.parse(kind, blob.strip("\r\v\f"))
+    if key is not None and is_public_key(key.kind, base64.b64decode(key.blob)):
+        for name in about:
+            yield name, Entry(path, marker.decode(), key)
 
 
-def _is_for(name: str, hosts: str) -> bool:
-    """Whether a host field is about a name: one hash, or patterns of which none negated matches."""
-    if hosts.startswith("|"):
-        return _is_hash_of(name, hosts)
-    matched = False
-    for pattern in hosts.lower().split(","):
-        if pattern.startswith("!"):
-            if _matches(name, pattern[1:]):
-                return False
-        elif _matches(name, pattern):
-            matched = True
-    return matched
-
-
-def _matches(name: str, pattern: str) -> bool:
-    parts = {"*": ".*", "?": "."}
-    collapsed = re.sub(r"\*+", "*", pattern)
-    return re.fullmatch("".join(parts.get(char, re.escape(char)) for char in collapsed), name) is not None
-
-
-def _is_hash_of(name: str, hosts: str) -> bool:
-    """``|1|salt|hash`` with HMAC-SHA1, as ssh-keygen -H writes it."""
-    fields = hosts.split("|")
-    if len(fields) != 4 or fields[:2] != ["", "1"]:
+def _is_about(hosts: bytes, name: bytes) -> bool:
+    """Whether a host field is about a name: a list of patterns, or ``|1|salt|hash`` as ssh-keygen -H writes it."""
+    if not hosts.startswith(b"|"):
+        return is_in_list(name, hosts)
+    fields = hosts.split(b"|")
+    if len(fields) != 4 or fields[:2] != [b"", b"1"]:
         return False
     try:
         salt, wanted = (base64.b64decode(field, validate=True) for field in fields[2:])
-    except (binascii.Error, ValueError):
+    except binascii.Error:
         return False
-    digest = hmac.new(salt, name.encode("utf-8", "replace"), hashlib.sha1).digest()
-    return hmac.compare_digest(digest, wanted)
+    return len(salt) == 20 and hmac.compare_digest(hmac.new(salt, name, hashlib.sha1).digest(), wanted)
 
 
 def _append(descriptor: int, line: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sshd import Sshd, keygen, time_limit
 
 from legacyhost.errors import Failed
-from legacyhost.ssh.hostkeys import look_up, remember, revoked
+from legacyhost.ssh.hostkeys import Known, look_up, only, remember
 from legacyhost.ssh.target import HostKey
 
 
@@ -166,7 +166,9 @@ def test_revoked_keys_are_never_trusted(known: Path, tmp_path: Path, keys: dict[
     list_of_revoked.write_text(f"@revoked * {_two(keys['rsa'])}\n")
     assert look_up([known, list_of_revoked], "nas", 22) == [keys["ecdsa"]]
     assert look_up([list_of_revoked, known], "nas", 22) == [keys["ecdsa"]]
-    assert revoked([known, list_of_revoked], "nas", 22) == [keys["rsa"]]
+    entry = Known.read([known, list_of_revoked], "nas", 22).revocation(keys["ecdsa"], keys["rsa"])
+    assert entry is not None
+    assert (entry.file, entry.key) == (list_of_revoked, keys["rsa"])
     with pytest.raises(Failed, match="revoked"):
         remember(list_of_revoked, "nas", 22, keys["rsa"])
 
@@ -175,7 +177,18 @@ def test_a_certificate_authority_is_no_host_key(known: Path, keys: dict[str, Hos
     """The key of a @cert-authority line is not trusted as a host's own key, and not taken for revoked."""
     known.write_text(f"@cert-authority nas {_two(keys['rsa'])}\n")
     assert look_up([known], "nas", 22) == []
-    assert revoked([known], "nas", 22) == []
+    found = Known.read([known], "nas", 22)
+    assert found.revocation(keys["rsa"]) is None
+    assert [entry.key for entry in found.authorities] == [keys["rsa"]]
+
+
+def test_a_file_for_one_key_alone(known: Path, tmp_path: Path, keys: dict[str, HostKey]) -> None:
+    """It trusts that key, unless one of the files revokes it for this host."""
+    known.write_text(f"@revoked *.lan {_two(keys['rsa'])}\nnas {_two(keys['ecdsa'])}\n")
+    alone = tmp_path / "alone"
+    for host, port, trusted in (("nas", 22, [keys["rsa"]]), ("nas.lan", 22, []), ("nas.lan", 2222, [keys["rsa"]])):
+        alone.write_text(only(keys["rsa"], [known], host, port))
+        assert look_up([alone], host, port) == trusted
 
 
 @pytest.mark.parametrize("hashed", [False, True])

@@ -99,11 +99,13 @@ def test_a_known_kind_that_the_server_lost_is_a_changed_key(tmp_path: Path, know
         assert "has changed: known is RSA" in _refusal(server, known)
 
 
-def test_a_key_known_for_another_port_or_host_does_not_count(server: Sshd, known: Path) -> None:
-    """A line for the plain name, or for another port, does not make [host]:port known."""
+def test_a_key_known_for_another_port_does_not_count(server: Sshd, known: Path) -> None:
+    """A line for the name without a port does, as with ssh, where there is none for [host]:port."""
     key = _public(server.host_key())
-    known.write_text(f"{server.host} {key.kind} {key.blob}\n[{server.host}]:1 {key.kind} {key.blob}\n")
+    known.write_text(f"[{server.host}]:1 {key.kind} {key.blob}\n")
     assert "is not known" in _refusal(server, known)
+    known.write_text(f"{server.host} {key.kind} {key.blob}\n")
+    _connect(server, known).close()
 
 
 def test_hashed_names_are_known(server: Sshd, known: Path) -> None:
