@@ -35,9 +35,10 @@ def write_target(
         configuration, environment = _write(
             folder, JUMP, target.jump, known_hosts["jump"], _JUMP_OPTIONS, is_passphrase
         )
-        words = [*(f"{name}={value}" for name, value in environment.items()), "ssh", "-F", str(configuration)]
-        through = shlex.join(["env", *words]).replace("%", "%%")
-        proxy = [f"ProxyCommand {through} -W [%h]:%p {target.jump.user}@{target.jump.host}"]
+        words = ["env", *(f"{name}={value}" for name, value in environment.items()), "ssh", "-F", str(configuration)]
+        # A shell reads it after ssh has put the target's name and port in place of what begins with %.
+        to = shlex.quote(f"{target.jump.user}@{target.jump.host}")
+        proxy = [f"ProxyCommand {shlex.join(words).replace('%', '%%')} -W '[%h]:%p' {to}"]
     configuration, own = _write(folder, "", target, known_hosts["target"], options, is_passphrase, proxy)
     return configuration, {**environment, **own}
 

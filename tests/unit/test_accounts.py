@@ -259,6 +259,23 @@ def test_two_things_to_log_in_with() -> None:
         )
 
 
+@pytest.mark.parametrize("user", ["CORP\\\\anna", "machine$", "a.b+c-d@e"])
+def test_names_on_a_jump_host_mean_themselves_to_the_shell(place: Place, user: str) -> None:
+    """ssh has its ProxyCommand run by one."""
+    key = keygen(place.folder / "key", "ed25519")
+    driver = place.driver(IdentityFile=str(key))
+    volume = Volume("data", driver.parse("data", {"sshcmd": "anna@nas:", "jump": f"{user}@gate:2222"}), CREATED)
+    driver.command(volume, Path("/mnt"), place.runtime)
+    said = subprocess.run(
+        ["ssh", "-G", "-F", str(place.runtime / "ssh_config"), "nas"], check=True, capture_output=True, text=True
+    ).stdout
+    (command,) = [line.partition(" ")[2] for line in said.splitlines() if line.startswith("proxycommand ")]
+    show = "for word; do printf '%s\\n' \"$word\"; done"
+    script = f"set -- {command.replace('%h', 'nas').replace('%p', '22').replace('%%', '%')}; {show}"
+    words = subprocess.run(["sh", "-c", script], check=True, capture_output=True, text=True).stdout.splitlines()
+    assert words == ["env", "ssh", "-F", str(place.runtime / "jump_ssh_config"), "-W", "[nas]:22", f"{user}@gate"]
+
+
 def test_a_credential_that_is_missing_says_how_it_is_made(place: Place, target: Sshd) -> None:
     with pytest.raises(Failed, match=r"^there is no credential nas; to make it: legacyhost credential add nas$"):
         place.both(place.driver(), target, credential="nas")
