@@ -59,7 +59,7 @@ class VolumeConfig:
     scope: str = "local"
     defaults: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: ``[user@]host[:port]`` to {"credential": name} or {"agent": socket}: what opens accounts there.
-    remotes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    remote: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

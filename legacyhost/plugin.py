@@ -134,7 +134,7 @@ def build_driver(name: str, section: VolumeConfig, paths: Paths) -> Driver:
         raise ConfigError(
             f"volume.defaults.sshcmd needs {PLACEHOLDER} in its path: without it all volumes would be one directory"
         )
-    accounts = Accounts(Store(paths.credentials()), name, section.remotes)
+    accounts = Accounts(Store(paths.credentials()), name, section.remote)
     return SshfsDriver(paths.known_hosts(), defaults, accounts)
 
 

@@ -179,7 +179,7 @@ def _users(name: str) -> list[str]:
             section = config.load(path).volume
         except ConfigError as error:
             raise Failed(f"who uses credential {name} is not known: {error.message}") from error
-        named = {section.defaults.get("credential"), *(remote.get("credential") for remote in section.remotes.values())}
+        named = {section.defaults.get("credential"), *(remote.get("credential") for remote in section.remote.values())}
         found += [str(path)] if name in named else []
     return found
 
