@@ -29,25 +29,21 @@ def add(commands: Commands) -> None:
 
 def _trust(options: argparse.Namespace) -> int:
     from legacyhost.ssh import hostkeys
-    from legacyhost.ssh.remote import fetch_host_key
+    from legacyhost.ssh.remote import meet
 
     host, port = _host_and_port(options.host)
-    known_hosts = Paths.from_environment().known_hosts()[0]
+    files = Paths.from_environment().known_hosts()
     with progress(f"asking {options.host} for its host key"):
-        key = fetch_host_key(host, port, Deadline.after(TRUST_TIMEOUT))
-    if options.fingerprint is not None:
-        if key.fingerprint != options.fingerprint:
-            raise Failed(
-                f"the host key of {options.host} is {key.short_kind} {key.fingerprint}, not {options.fingerprint};"
-                " nothing is stored"
-            )
-    elif not is_confirmed(f"The host key of {options.host} is {key.short_kind} {key.fingerprint}.\nTrust it? [y/N] "):
+        met = meet(host, port, files, Deadline.after(TRUST_TIMEOUT), options.fingerprint)
+    if met.known:
+        print(f"{options.host} is known already: {met.known}")
+        return 0
+    said = f"The certificate of {options.host} {met.objection}.\n" if met.objection else ""
+    question = f"{said}The host key of {options.host} is {met.key}.\nTrust it? [y/N] "
+    if options.fingerprint is None and not is_confirmed(question):
         raise Failed("nothing is stored")
-    try:
-        hostkeys.remember(known_hosts, host, port, key)
-    except OSError as error:
-        raise Failed(f"{known_hosts} cannot be written: {error.strerror}") from error
-    print(f"{options.host} is known now: {key.short_kind} {key.fingerprint} in {known_hosts}")
+    hostkeys.remember(files[0], host, port, met.key)
+    print(f"{options.host} is known now: {met.key} in {files[0]}")
     return 0
 
 

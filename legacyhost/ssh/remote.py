@@ -11,17 +11,17 @@ from typing import TypeVar
 import paramiko
 
 from legacyhost.deadline import Deadline
-from legacyhost.errors import Failed, InvalidRequest, PluginError
+from legacyhost.errors import Failed, PluginError
 from legacyhost.ssh import identities, login, trust
 from legacyhost.ssh import purge as purging
 from legacyhost.ssh.attempt import Attempt, Late
-from legacyhost.ssh.connection import KINDS, Connection, Dial, NoSuchKind, by_way_of, exchange_keys
+from legacyhost.ssh.connection import Connection, Dial, by_way_of
 from legacyhost.ssh.directories import Directories, Space, octets
 from legacyhost.ssh.sftp import Nonsense, Sftp
 from legacyhost.ssh.target import HostKey, Target, default_identity_files
 from legacyhost.ssh.wording import clean, place
 
-__all__ = ["HostKey", "Remote", "Space", "fetch_host_key"]
+__all__ = ["HostKey", "Remote", "Space", "meet"]
 
 T = TypeVar("T")
 
@@ -127,23 +127,17 @@ def _log_in(target: Target, known_hosts: Sequence[Path], attempt: Attempt, dial:
     return connection
 
 
-def fetch_host_key(host: str, port: int, deadline: Deadline, kind: str | None = None) -> HostKey:
-    """The host key a server shows, as of now proven by nobody; for ``legacyhost trust``. No login.
+def meet(
+    host: str, port: int, known_hosts: Sequence[Path], deadline: Deadline, fingerprint: str | None = None
+) -> trust.Meeting:
+    """The host key a server shows, and whether it is known; for ``legacyhost trust``. No login.
 
-    ``kind`` (``ssh-ed25519``, ``ssh-rsa``, …) asks for that kind; None for the one preferred. Raises Failed.
+    ``fingerprint`` (``SHA256:…``) asks for the key that has it. Raises Failed, also where that key, or one that is not
+    the known one, is not to be trusted.
     """
-    if kind is not None and kind not in KINDS:
-        raise InvalidRequest(f"{clean(kind, 40)} is no kind of host key; it is one of {', '.join(KINDS)}")
     attempt = Attempt(deadline)
-
-    def work() -> HostKey:
-        try:
-            return exchange_keys(host, port, attempt, KINDS if kind is None else [kind]).key
-        except NoSuchKind as error:
-            raise Failed(f"{place(host, port)} has no host key of the kind {kind or 'in use today'}") from error
-
     try:
-        return _bounded(attempt, host, port, work)
+        return _bounded(attempt, host, port, lambda: trust.meet(host, port, known_hosts, attempt, fingerprint))
     finally:
         attempt.close()
 

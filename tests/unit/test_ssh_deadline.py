@@ -15,7 +15,7 @@ from sshd import HOST, time_limit
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.ssh.attempt import Attempt, Late
-from legacyhost.ssh.remote import Remote, fetch_host_key
+from legacyhost.ssh.remote import Remote, meet
 from legacyhost.ssh.target import Secret, Target
 
 SHORT = 1.0  # the deadline of tests that wait for it, in seconds
@@ -161,7 +161,7 @@ def test_late_work_closes_what_it_gets_too_late() -> None:
 
 def _failure(host: str, port: int, seconds: float = 20) -> str:
     with pytest.raises(Failed) as caught:
-        fetch_host_key(host, port, Deadline.after(seconds))
+        meet(host, port, [], Deadline.after(seconds))
     return caught.value.message
 
 

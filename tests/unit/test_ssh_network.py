@@ -14,7 +14,7 @@ from sshd import HOST, Sshd, free_port, time_limit
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.ssh.remote import Remote, fetch_host_key
+from legacyhost.ssh.remote import Remote, meet
 from legacyhost.ssh.target import Target
 
 
@@ -163,7 +163,7 @@ def test_a_second_address_is_tried(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             (socket.AF_INET, socket.SOCK_STREAM, 6, "", (server.host, server.port)),
         ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
-        assert fetch_host_key("twofold", server.port, Deadline.after(20)).short_kind == "ED25519"
+        assert meet("twofold", server.port, [], Deadline.after(20)).key.short_kind == "ED25519"
 
 
 def test_connections_leave_no_thread_and_no_descriptor(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_connections_leave_no_thread_and_no_descriptor(tmp_path: Path) -> None:
 
 def _failure(host: str, port: int, seconds: float = 20) -> str:
     with pytest.raises(Failed) as caught:
-        fetch_host_key(host, port, Deadline.after(seconds))
+        meet(host, port, [], Deadline.after(seconds))
     return caught.value.message
 
 

@@ -12,7 +12,7 @@ from sshd import KINDS, Sshd, fingerprint, keygen, time_limit
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed, InvalidRequest
 from legacyhost.ssh.hostkeys import remember
-from legacyhost.ssh.remote import Remote, fetch_host_key
+from legacyhost.ssh.remote import Remote, meet
 from legacyhost.ssh.target import HostKey, Target
 
 
@@ -55,28 +55,30 @@ def test_an_unknown_host_is_refused_with_the_command_that_trusts_it(server: Sshd
     assert not known.exists()
 
 
-def test_the_key_that_trust_fetches_is_then_accepted(server: Sshd, known: Path) -> None:
-    """What fetch_host_key returns and remember writes is what connect accepts."""
-    key = fetch_host_key(server.host, server.port, Deadline.after(20))
-    remember(known, server.host, server.port, key)
+def test_the_key_that_is_met_is_then_accepted(server: Sshd, known: Path) -> None:
+    """What meet shows and remember writes is what connect accepts, and what is known from then on."""
+    met = meet(server.host, server.port, [known], Deadline.after(20))
+    assert met.known == ""
+    remember(known, server.host, server.port, met.key)
     with _connect(server, known) as remote:
-        assert remote.host_key == key
+        assert remote.host_key == met.key
+    assert meet(server.host, server.port, [known], Deadline.after(20)).known == f"{met.key} in {known}"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_of_host_key_can_be_asked_for(server: Sshd, kind: str) -> None:
-    """fetch_host_key with a kind shows the key of that kind."""
-    name = Path(f"{server.host_key(kind)}.pub").read_text().split()[0]
-    key = fetch_host_key(server.host, server.port, Deadline.after(20), kind=name)
-    assert key.fingerprint == fingerprint(server.host_key(kind))
+def test_a_key_is_met_by_its_fingerprint(server: Sshd, known: Path, kind: str) -> None:
+    """Whichever of the server's keys somebody has the fingerprint of, it is shown, also beside one that is known."""
+    known.write_text(server.known_hosts_line("rsa") + "\n")
+    asked = fingerprint(server.host_key(kind))
+    met = meet(server.host, server.port, [known], Deadline.after(20), asked)
+    assert met.key.fingerprint == asked
+    assert met.known == (f"{met.key} in {known}" if kind == "rsa" else "")
 
 
-def test_a_kind_the_server_lacks_and_one_nobody_has(server: Sshd) -> None:
-    """Asking for a kind the server has no key of fails; a kind there is none of is the caller's mistake."""
-    with pytest.raises(Failed, match="has no host key of the kind ecdsa-sha2-nistp521"):
-        fetch_host_key(server.host, server.port, Deadline.after(20), kind="ecdsa-sha2-nistp521")
-    with pytest.raises(InvalidRequest, match="ssh-dss is no kind of host key"):
-        fetch_host_key(server.host, server.port, Deadline.after(20), kind="ssh-dss")
+def test_the_kind_that_is_known_is_the_one_that_is_met(server: Sshd, known: Path) -> None:
+    """Somebody who trusts a host twice sees the key that is known, and not another one of it."""
+    known.write_text(server.known_hosts_line("rsa") + "\n")
+    assert meet(server.host, server.port, [known], Deadline.after(20)).key.short_kind == "RSA"
 
 
 def test_a_changed_key_is_refused_with_both_fingerprints(server: Sshd, known: Path, tmp_path: Path) -> None:
