@@ -13,7 +13,7 @@ from legacyhost.drivers.sshfs_options import split_sshcmd
 from legacyhost.errors import Failed, PluginError
 from legacyhost.names import LIMIT
 from legacyhost.otherplugin import Found
-from legacyhost.ssh.target import DEFAULT_PORT, Secret, Target
+from legacyhost.ssh.target import DEFAULT_PORT, Target
 
 #: What becomes of a volume: planned; refused or there already; then done, or tried in vain.
 CREATE, REFUSED, EXISTS, CREATED, FAILED = "create", "refused", "exists", "created", "failed"
@@ -94,11 +94,11 @@ class _CredentialNames:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._chosen: dict[tuple[object, Secret | None, Secret | None], str] = {}
+        self._chosen: dict[tuple[object, object], str] = {}
 
     def choose(self, volume: str, account: object, wanted: Credential) -> tuple[str, bool]:
         """The name, and whether it is kept under that already."""
-        login = (account, wanted.password, wanted.key)
+        login = (account, _identity(wanted))
         if login in self._chosen:
             name = self._chosen[login]
             return name, self._store.exists(name)
@@ -113,14 +113,22 @@ class _CredentialNames:
     def recall(self, volume: str, account: object, wanted: Credential) -> None:
         """A volume that is there: where its login is kept under its name, others with the same one have that."""
         if self._store.exists(volume) and self._is(volume, wanted):
-            self._chosen.setdefault((account, wanted.password, wanted.key), volume)
+            self._chosen.setdefault((account, _identity(wanted)), volume)
 
     def _is(self, name: str, wanted: Credential) -> bool:
         try:
-            kept = self._store.read(name)
+            return _identity(self._store.read(name)) == _identity(wanted)
         except Failed:
             return False  # whatever it is, it is not to be touched
-        return (kept.password, kept.key, kept.certificate) == (wanted.password, wanted.key, "")
+
+
+def _identity(credential: Credential) -> object:
+    """The same for credentials that open the same. A key's text is another each time it is written (PROTOCOL.key)."""
+    from legacyhost.ssh import keys
+
+    key = credential.key
+    public = None if key is None else keys.read(key.reveal().encode(), None, "the key that is kept").public
+    return credential.password, public, credential.certificate
 
 
 def carry_out(items: Iterable[Item], store: Store, call: Call) -> Iterator[Item]:

@@ -47,7 +47,7 @@ MAY_KNOW = {
     "legacyhost.drivers": {"errors", "deadline", "options", "state", "mounts", "ssh", "credentials", "log"},
     "legacyhost.drivers.transport": set(),
     "legacyhost.otherplugin": {"errors", "wire", "names", "disk", "drivers.sshfs_options", "ssh"},
-    "legacyhost.importing": {"errors", "names", "credentials", "otherplugin", "drivers.sshfs_options", "ssh.target"},
+    "legacyhost.importing": {"errors", "names", "credentials", "otherplugin", "drivers.sshfs_options", "ssh"},
     "legacyhost.history": {"log"},
     "legacyhost.status": {"drivers", "history"},
     "legacyhost.mounting": {"errors", "deadline", "log", "wire", "drivers", "mounts", "state", "status"},

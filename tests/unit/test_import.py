@@ -230,6 +230,22 @@ def test_one_credential_for_one_login(
     assert store.names() == ["a", "c", "d", "e"]
 
 
+def test_one_key_is_one_credential(
+    plugin: Plugin, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However it is written down, from wherever it comes, and the next time too."""
+    file = keygen(tmp_path / "id", "ed25519")
+    inline = {"SSHCmd": "anna@nas:/a", "IDRsa": file.read_text().rstrip("\n"), "Options": None}
+    named = entry("anna@nas:/b", "", "", "IdentityFile=/root/.ssh/id")
+    command = (state(tmp_path, a=inline, b=named), "--keys", str(tmp_path), "--apply")
+    assert run(capsys, *command)[0] == 0
+    for gone in ("", "a", "b"):
+        plugin.volumes.pop(gone, None)
+        assert run(capsys, *command)[0] == 0
+        assert {name: options["credential"] for name, options in plugin.volumes.items()} == {"a": "a", "b": "a"}
+        assert store.names() == ["a"]
+
+
 def test_no_credential_is_overwritten(
     plugin: Plugin, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
