@@ -60,6 +60,8 @@ def log_in(transport: Any, target: Target, credentials: Credentials) -> None:
         steps.remove(step)
         tried.append(step.label)
         offered, is_accepted = _take(step, transport, target, tried, offered)
+        if is_accepted:
+            tried[-1] += " (accepted)"
         if step.method == "password" and question is not None:
             question.forget_password()
             if not is_accepted:  # asking the same once more would only count as one more failure
@@ -118,7 +120,10 @@ def _take(step: _Step, transport: Any, target: Target, tried: list[str], offered
 
 def _hung_up(target: Target, tried: list[str]) -> Failed:
     so_far = f" after: {', '.join(tried)}" if tried else ""
-    return Failed(f"{_place(target)} closed the connection during the login of {clean(target.user)}{so_far}")
+    return Failed(
+        f"{_place(target)} closed the connection during the login of {clean(target.user)}{so_far}: its log says why"
+        " (an account that has expired, too many failures)"
+    )
 
 
 def _why_refused(
@@ -138,7 +143,22 @@ def _why_refused(
         given += ["password"] if credentials.password is not None else []
         return f"{where} takes none of what was given for {user} (given: {', '.join(given)}; {accepts})"
     asked = f'; it asked "{question.unanswered}"' if question and question.unanswered else ""
-    return f"{where} refused the login of {user} (tried: {', '.join(tried)}; {accepts}{asked})"
+    advice = _advice(tried, is_asked=bool(asked))
+    return f"{where} refused the login of {user} (tried: {', '.join(tried)}; {accepts}{asked}): {advice}"
+
+
+def _advice(tried: list[str], *, is_asked: bool) -> str:
+    if is_asked:
+        return "no question but a single one for the password can be answered; use a key"
+    if any(label.endswith(" (accepted)") for label in tried):
+        return "it wants more than one proof, so give a key and a password, or have it ask for less"
+    is_key = any(label.startswith("key ") for label in tried)
+    is_password = any(label.startswith("password") for label in tried)
+    asks = [
+        "is one of these keys in authorized_keys there" if is_key else "",
+        "is the password right" if is_password else "",
+    ]
+    return ", ".join(ask for ask in asks if ask) + ", and the account not locked?"
 
 
 def _place(target: Target) -> str:

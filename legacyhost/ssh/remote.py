@@ -17,7 +17,7 @@ from legacyhost.ssh import purge as purging
 from legacyhost.ssh.attempt import Attempt, Late
 from legacyhost.ssh.connection import Connection, Dial, by_way_of
 from legacyhost.ssh.directories import Directories, Space, octets
-from legacyhost.ssh.sftp import Nonsense, Sftp
+from legacyhost.ssh.sftp import Nonsense, NoSftp, Sftp
 from legacyhost.ssh.target import HostKey, Target, default_identity_files
 from legacyhost.ssh.wording import clean, place
 
@@ -69,7 +69,11 @@ class Remote:
 
     def real_path(self, path: str) -> str:
         """The absolute path of ``path`` (``""``: home) on the server, links resolved."""
-        return self._do(lambda: self._sftp.realpath(octets(path) or b".")).decode("utf-8", "surrogateescape")
+        found = self._do(lambda: self._sftp.realpath(octets(path) or b".")).decode("utf-8", "surrogateescape")
+        if not found.startswith("/"):
+            where = place(self._target.host, self._target.port)
+            raise Failed(f'{where} does not speak SFTP properly: it calls "{clean(found)}" an absolute path')
+        return found
 
     def is_writable(self, path: str) -> bool:
         """Whether entries can be made in ``path``, by making an empty directory there and removing it again."""
@@ -168,7 +172,7 @@ def _start_sftp(connection: Connection, target: Target) -> Sftp:
         channel = connection.transport.open_session()
         channel.invoke_subsystem("sftp")
         return Sftp(channel)
-    except (paramiko.SSHException, paramiko.sftp.SFTPError, EOFError) as error:
+    except (paramiko.SSHException, NoSftp, EOFError) as error:
         connection.transport.join(0.2)  # a lost connection ends its channels a moment before itself
         if not connection.transport.is_active():
             raise EOFError from error
@@ -177,12 +181,16 @@ def _start_sftp(connection: Connection, target: Target) -> Sftp:
 
 def _why_no_sftp(where: str, user: str, error: Exception) -> str:
     if isinstance(error, paramiko.ChannelException):
-        return f"{where} opens no session for {user}: {clean(error.text) or 'no reason given'}"
-    if isinstance(error, paramiko.sftp.SFTPError):
+        why = clean(error.text) or "no reason given"
+        return f"{where} opens no session for {user} ({why}): does its sshd_config allow any (MaxSessions)?"
+    if not isinstance(error, NoSftp):
+        return f"{where} has no SFTP for {user}: its sshd_config needs a line Subsystem sftp"
+    if error.words is None:
         return (
-            f"{where} answers the start of SFTP with something else: does a start-up file of {user} print text, "
-            "or is the account without a shell?"
+            f"{where} ended SFTP for {user} at once: is its sftp-server installed, and the account"
+            " neither expired nor bound to another command?"
         )
-    if "EOF" in str(error):  # of paramiko.SFTPClient: the subsystem began, then ended without a word
-        return f"{where} ended SFTP for {user} at once: is its sftp-server installed?"
-    return f"{where} has no SFTP for {user}: its sshd_config needs a line Subsystem sftp"
+    return (
+        f'{where} answers the start of SFTP with "{clean(error.words, limit=100)}": does a start-up file of {user}'
+        " print that, or is the account without a shell, or bound to another command?"
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from paramiko import sftp as codes
 
 _MOST_IN_FLIGHT = 64
 _MOST_LISTED = 4096
+#: Bytes, and seconds.
+_MOST_HEARD, _A_MOMENT = 512, 0.5
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,26 @@ class Nonsense(Exception):
     """A reply that no honest server gives; the text says what was wrong with it."""
 
 
+class NoSftp(Exception):
+    """What was started is not SFTP: ``words`` is what it said, not made harmless; None where it only ended."""
+
+    def __init__(self, words: bytes | None) -> None:
+        super().__init__("no SFTP")
+        self.words = words
+
+
 class Sftp:
-    """One SFTP session on an authenticated transport."""
+    """One SFTP session on an authenticated transport. Raises NoSftp; EOFError where the connection is gone."""
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self._client = paramiko.SFTPClient(channel)
+        heard = _Heard(channel)
+        try:
+            self._client = paramiko.SFTPClient(heard)
+        except (paramiko.SSHException, codes.SFTPError) as error:
+            is_ended = "EOF" in str(error)  # "EOF during negotiation"
+            raise NoSftp(None if is_ended else heard.words()) from error
+        self._client.sock = channel
 
     def stat(self, path: bytes) -> int | None:
         """The mode of what the path leads to, None where the server gives none."""
@@ -160,6 +177,30 @@ class Sftp:
                 raise Nonsense("its answer to a deletion is an end of file") from None
             else:
                 yield path, None
+
+
+class _Heard:
+    """A channel that keeps how it began, for the case that what speaks there is no SFTP server."""
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def recv(self, count: int) -> bytes:
+        data = bytes(self._channel.recv(count))
+        self._head = (self._head + data)[:_MOST_HEARD]
+        return data
+
+    def words(self) -> bytes:
+        """What it has said so far; waits a moment for more of it."""
+        self._channel.settimeout(_A_MOMENT)
+        said = self._head
+        with suppress(OSError):
+            said += self._channel.recv(_MOST_HEARD)
+        return said
 
 
 class _Replies:

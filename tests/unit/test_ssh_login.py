@@ -99,7 +99,8 @@ def test_a_refused_key_is_named_with_the_methods(server: Sshd, tmp_path: Path) -
         _connect(server, (str(wrong),))
     assert caught.value.message == (
         f"{server.host}:{server.port} refused the login of {server.user} "
-        f"(tried: key {wrong}; the server accepts: publickey)"
+        f"(tried: key {wrong}; the server accepts: publickey): "
+        "is one of these keys in authorized_keys there, and the account not locked?"
     )
 
 
@@ -119,6 +120,15 @@ def test_a_second_factor_is_not_answered_with_the_password(tmp_path: Path) -> No
         _connect_with_password(server, tmp_path, "right")
     assert manners.answers_seen == [""]
     assert 'it asked "Password:"' in caught.value.message
+    assert "tried: password (accepted), password as the answer" in caught.value.message
+
+
+def test_a_key_that_is_not_enough(tmp_path: Path) -> None:
+    """A key that was accepted is not called refused where the server wants a password besides."""
+    more = ["AuthenticationMethods publickey,password", "PasswordAuthentication yes"]
+    with Sshd(tmp_path / "sshd", kinds=["ed25519"], more=more) as server:
+        said = _refusal(server)
+    assert "(accepted); the server accepts: password): it wants more than one proof" in said
 
 
 @pytest.mark.parametrize("methods", ["password", "keyboard-interactive", "publickey,keyboard-interactive"])
@@ -148,7 +158,8 @@ def test_a_wrong_password_is_sent_once(tmp_path: Path) -> None:
     assert (manners.passwords_seen, manners.answers_seen) == (["wrong-hunter2"], [])
     assert caught.value.message == (
         f"{server.host}:{server.port} refused the login of anna "
-        "(tried: password; the server accepts: password, keyboard-interactive)"
+        "(tried: password; the server accepts: password, keyboard-interactive): "
+        "is the password right, and the account not locked?"
     )
     assert "hunter2" not in repr(caught.value) + repr(caught.value.__cause__)
 
@@ -182,7 +193,7 @@ def test_no_credential_at_all(tmp_path: Path) -> None:
         _connect_with_password(server, tmp_path, None)
     assert caught.value.message == (
         f"nothing to log in to {server.host}:{server.port} as anna with: "
-        "give password= or IdentityFile= (the server accepts: password)"
+        "give credential= or IdentityFile= (the server accepts: password)"
     )
 
 
@@ -260,7 +271,7 @@ def test_no_session_at_all(tmp_path: Path) -> None:
         def check_channel_request(self, kind: str, chanid: int) -> int:
             return int(paramiko.OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED)
 
-    with OddServer(Strict()) as server, pytest.raises(Failed, match="opens no session for anna: ") as caught:
+    with OddServer(Strict()) as server, pytest.raises(Failed, match=r"opens no session for anna \(") as caught:
         _connect_with_password(server, tmp_path, "right")
     assert "prohibited" in caught.value.message.lower()
 
@@ -271,10 +282,14 @@ def test_no_sftp(tmp_path: Path) -> None:
         assert "has no SFTP for" in _refusal(server)
     more = ["Subsystem sftp /nonexistent/sftp-server"]
     with Sshd(tmp_path / "missing", kinds=["ed25519"], more=more, sftp=False) as server:
-        assert "is its sftp-server installed?" in _refusal(server)
+        assert f"ended SFTP for {server.user} at once: is its sftp-server installed" in _refusal(server)
     more = ["ForceCommand echo This account is currently not available."]
     with Sshd(tmp_path / "noisy", kinds=["ed25519"], more=more) as server:
-        assert "answers the start of SFTP with something else" in _refusal(server)
+        said = _refusal(server)
+    assert 'answers the start of SFTP with "This account is currently not available.": does' in said
+    more = ["ForceCommand printf 'Back \\033[2J'; sleep 0.1; echo again; sleep 60"]
+    with Sshd(tmp_path / "slow", kinds=["ed25519"], more=more) as server:
+        assert 'answers the start of SFTP with "Back [2J' in _refusal(server)
 
 
 def _connect(server: Sshd, files: tuple[str, ...], password: Secret | None = None) -> Remote:
