@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from legacyhost.commands import Commands, ask, plugin_name
 from legacyhost.commands.terminal import shown
 from legacyhost.config import Paths, load
+from legacyhost.errors import Failed
 
 if TYPE_CHECKING:
     from legacyhost.importing import Item
@@ -71,7 +72,11 @@ def _import(options: argparse.Namespace) -> int:
         print(json.dumps({"volumes": volumes, "trust": trust, "warnings": warnings}, indent=2))
     else:
         _print_rest(options, items, trust, warnings)
-    return int(any(item.action in (importing.REFUSED, importing.FAILED) for item in items))
+    undone = [shown(item.name) for item in items if item.action in (importing.REFUSED, importing.FAILED)]
+    if undone:
+        verb = "not made" if options.apply else "cannot be made"
+        raise Failed(f"{len(undone)} of {len(items)} volumes {verb}: {', '.join(undone)}")
+    return 0
 
 
 def _lines(item: Item) -> Iterable[str]:
@@ -132,5 +137,5 @@ def _print_rest(options: argparse.Namespace, items: list[Item], trust: list[str]
     if counts["created"] or (items and options.apply and not counts["failed"]):
         print(
             "Docker asks the other plugin for these names as long as it remembers them; how to hand them over without"
-            f" risk to the data: man legacyhost, under import. When all is done, {file} can be removed."
+            f" risk to the data: man legacyhost, COMING FROM VIEUX/SSHFS. When all is done, delete {file}."
         )
