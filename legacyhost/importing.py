@@ -124,10 +124,11 @@ class _CredentialNames:
 
 def _identity(credential: Credential) -> object:
     """The same for credentials that open the same. A key's text is another each time it is written (PROTOCOL.key)."""
-    from legacyhost.ssh import keys
+    public = None
+    if credential.key is not None:
+        from legacyhost.ssh import keys
 
-    key = credential.key
-    public = None if key is None else keys.read(key.reveal().encode(), None, "the key that is kept").public
+        public = keys.read(credential.key.reveal().encode(), None, "the key that is kept").public
     return credential.password, public, credential.certificate
 
 
