@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from drivers import sshfs_driver
 from fakes import WAIT
 from sshd import Sshd
 
 from legacyhost.deadline import Deadline
-from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.drivers.transport import Record
 from legacyhost.mounts.mountpoints import HostMountpoints
 from legacyhost.mounts.processes import ProcessMounter
@@ -100,7 +100,7 @@ def mounted(directory: Path, remote: Remote, **given: str) -> Iterator[Mounted]:
         "IdentityFile": str(server.client_key),
         **given,
     }
-    driver = SshfsDriver([directory / "known_hosts"], {})
+    driver = sshfs_driver([directory / "known_hosts"])
     points, mounter = HostMountpoints(runtime), ProcessMounter(runtime)
     points.prepare("data")
     folder = runtime / "volumes" / "data"
