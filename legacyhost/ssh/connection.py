@@ -41,6 +41,9 @@ KINDS = tuple(ALGORITHMS)
 #: The same with a certificate.
 CERTIFIED = tuple(kind + SUFFIX for kind in KINDS)
 
+# The words of paramiko, what they mean, and what decides it (sshd_config(5)).
+_IN_COMMON = {"kex": ("key exchange", "KexAlgorithms"), "ciphers": ("cipher", "Ciphers"), "macs": ("MAC", "MACs")}
+
 _LONGEST_TCP_CONNECT = 10.0
 _LONGEST_GREETING = 8 * 1024
 _LONGEST_KEY_EXCHANGE = 512 * 1024
@@ -231,9 +234,10 @@ def _close(transport: Any, wire: Wire) -> None:
 
 def _why_no_keys(where: str, wire: Wire, error: Exception) -> str:
     if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-        detail = re.search(r"no acceptable ([a-z ]+)", str(error))
-        what = detail[1] if detail else "protocol version"
-        return f"{where} and this host have no {what} in common; its SSH server is too old or restricted too far"
+        detail = re.search(r"no acceptable ([a-z]+)", str(error))
+        what, setting = _IN_COMMON.get(detail[1] if detail else "", ("protocol version", ""))
+        too_far = f", or restricted too far by {setting} in its sshd_config" if setting else ""
+        return f"{where} and this host have no {what} in common: its SSH server is too old{too_far}"
     if wire.is_greeted:
         if wire.is_flooded:
             return f"the key exchange with {where} failed: it sent far more than one takes"

@@ -37,10 +37,14 @@ class Directories:
                 self._see_into(path)
             return
         if not create:
-            hint = " (~ is taken literally; paths begin in the home directory)" if path.startswith("~") else ""
+            hints = {
+                "~": " (~ is taken literally; paths begin in the home directory)",
+                "/": " (where accounts are confined, ChrootDirectory, paths begin there)",
+            }
+            hint = hints.get(path[:1], "")
             raise Failed(
                 f"{self._where} has no directory {clean(path)}{hint}:"
-                " make it there, or create the volume with create=true"
+                " make it there (with create=true that is done when a volume is created)"
             )
         missing = [path.rstrip("/")]
         while not self._is_directory(parent := posixpath.dirname(missing[-1])):
@@ -146,7 +150,8 @@ class Directories:
         if is_missing(error):
             return Failed(f"cannot {doing} {shown} on {self._where}: it does not exist")
         if is_forbidden(error):
-            return Failed(f"{self._user} may not {doing} {shown} on {self._where}: permission denied")
+            above = " by a directory above it" if doing == "look at" else ""
+            return Failed(f"{self._user} may not {doing} {shown} on {self._where}: permission denied{above}")
         return Failed(f"cannot {doing} {shown} on {self._where}: {reason(error)}")
 
 

@@ -59,13 +59,22 @@ def test_a_missing_directory_is_made_with_its_parents(server: Sshd, remote: Remo
     assert Path(absolute).is_dir()
 
 
-@pytest.mark.parametrize("path", ["new", "a/b", "/nonexistent/x"])
-def test_without_create_a_missing_directory_is_an_error(server: Sshd, remote: Remote, path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("new", ""),
+        ("a/b", ""),
+        ("~/x", " (~ is taken literally; paths begin in the home directory)"),
+        ("/nonexistent/x", " (where accounts are confined, ChrootDirectory, paths begin there)"),
+    ],
+)
+def test_without_create_a_missing_directory_is_an_error(server: Sshd, remote: Remote, path: str, hint: str) -> None:
     """The sentence says what to do, and nothing is made."""
     with pytest.raises(Failed) as caught:
         remote.ensure_directory(path, create=False)
     assert caught.value.message == (
-        f"{server.host}:{server.port} has no directory {path}: make it there, or create the volume with create=true"
+        f"{server.host}:{server.port} has no directory {path}{hint}:"
+        " make it there (with create=true that is done when a volume is created)"
     )
     assert list(server.home.iterdir()) == []
 
@@ -149,7 +158,7 @@ def test_an_account_without_permissions() -> None:
                     f"nobody may not make {directory}/new on {shown}: no permission to write in {directory}"
                 )
                 assert _refusal(remote, f"{secret}/x") == (
-                    f"nobody may not look at {secret}/x on {shown}: permission denied"
+                    f"nobody may not look at {secret}/x on {shown}: permission denied by a directory above it"
                 )
                 assert not remote.is_writable(str(directory))
     finally:
