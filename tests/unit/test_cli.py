@@ -326,7 +326,7 @@ def test_a_full_disk_is_told() -> None:
 def test_a_defect_is_no_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, said: str
 ) -> None:
-    """One line, with where it was and without what;"""
+    """One line, with where it was and without what; the journal has the whole."""
 
     def fails(*_: object) -> None:
         raise error
@@ -339,7 +339,14 @@ def test_a_defect_is_no_traceback(
     assert err.startswith(f"legacyhost: {said}")
     assert err.count("\n") == 1
     assert "secret" not in err
-    assert ("volumes.py:" in err) is isinstance(error, ZeroDivisionError)
+    is_defect = isinstance(error, ZeroDivisionError)
+    assert ("volumes.py:" in err) is is_defect
+    monkeypatch.setattr("legacyhost.log.is_under_systemd", lambda: True)
+    if is_defect:
+        with pytest.raises(ZeroDivisionError):
+            cli.main(["inspect", "data"])
+    else:
+        assert status_of("inspect", "data") == 1
 
 
 @in_own_namespace
