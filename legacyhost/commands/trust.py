@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import re
 import socket
+from typing import TYPE_CHECKING
 
-from legacyhost.commands import Commands
+from legacyhost.commands import Commands, plugin_name
 from legacyhost.commands.terminal import is_confirmed, progress
 from legacyhost.config import Paths
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed, InvalidRequest
 from legacyhost.wire import printable
+
+if TYPE_CHECKING:
+    from legacyhost.ssh.target import Target
 
 #: Seconds for fetching a host key.
 TRUST_TIMEOUT = 20.0
@@ -19,11 +23,19 @@ TRUST_TIMEOUT = 20.0
 
 def add(commands: Commands) -> None:
     trust = commands.add(
-        "trust", "make the host key of an SSH server known", "legacyhost trust nas.example.org:2222", _trust
+        "trust",
+        "make the host key of an SSH server known",
+        "legacyhost trust nas.example.org:2222\nlegacyhost trust nas --jump web@gate.example.org --credential gate",
+        _trust,
+        plugin=True,
     )
     trust.add_argument("host", metavar="HOST[:PORT]", help="the server; an IPv6 address with a port: [ADDRESS]:PORT")
     trust.add_argument(
         "--fingerprint", metavar="SHA256:…", help="store the key if it has this fingerprint, without asking"
+    )
+    trust.add_argument("--jump", metavar="[USER@]HOST[:PORT]", help="go by way of this host, which has to be known")
+    trust.add_argument(
+        "--credential", metavar="NAME", help="what opens the jump host (default: as the plugin's configuration says)"
     )
 
 
@@ -33,8 +45,9 @@ def _trust(options: argparse.Namespace) -> int:
 
     host, port = _host_and_port(options.host)
     files = Paths.from_environment().known_hosts()
+    jump = _jump(options) if options.jump is not None else None
     with progress(f"asking {options.host} for its host key"):
-        met = meet(host, port, files, Deadline.after(TRUST_TIMEOUT), options.fingerprint)
+        met = meet(host, port, files, Deadline.after(TRUST_TIMEOUT), options.fingerprint, jump)
     if met.known:
         print(f"{options.host} is known already: {met.known}")
         return 0
@@ -45,6 +58,17 @@ def _trust(options: argparse.Namespace) -> int:
     hostkeys.remember(files[0], host, port, met.key)
     print(f"{options.host} is known now: {met.key} in {files[0]}")
     return 0
+
+
+def _jump(options: argparse.Namespace) -> Target:
+    """The jump host, with what opens it. Raises ConfigError, InvalidRequest, Failed."""
+    from legacyhost import config
+    from legacyhost.credentials import Store
+    from legacyhost.drivers.accounts import Accounts
+
+    paths, plugin = Paths.from_environment(), plugin_name(options.plugin)
+    accounts = Accounts(Store(paths.credentials()), plugin, config.load(paths.configuration(plugin)).volume.remote)
+    return accounts.jump(options.jump, options.credential)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from legacyhost.credentials import Credential, Store, of_volume
-from legacyhost.drivers.sshfs_options import split_jump, split_sshcmd
+from legacyhost.drivers.sshfs_options import TABLE, split_jump, split_sshcmd
 from legacyhost.errors import Failed
 from legacyhost.ssh.target import Secret, Target
 from legacyhost.state import Volume
@@ -32,10 +32,7 @@ class Accounts:
     def place(self, options: Mapping[str, str]) -> Target:
         """Where a volume with these options is, without anything secret; reads no file."""
         user, host, path = split_sshcmd(options["sshcmd"])
-        jump = None
-        if "jump" in options:
-            jump_user, jump_host, jump_port = split_jump(options["jump"])
-            jump = Target(jump_host, jump_user or user, port=jump_port)
+        jump = _place_of(options["jump"], user) if "jump" in options else None
         return Target(host, user, path, int(options["port"]), host_key=options.get("host_key"), jump=jump)
 
     def target(self, volume: Volume, options: Mapping[str, str]) -> Target:
@@ -54,6 +51,14 @@ class Accounts:
             return opened
         # Like the target's, unless the host is named in the configuration.
         return replace(opened, jump=self._opened(place.jump, own, is_named_first=True))
+
+    def jump(self, text: str, credential: str | None) -> Target:
+        """A jump host by itself, and what opens it. Raises InvalidRequest, Failed."""
+        options = TABLE.parse({"jump": text, **({"credential": credential} if credential else {})})
+        own = (
+            self._with_credential(Target("", ""), options["credential"]) if "credential" in options else Target("", "")
+        )
+        return self._opened(_place_of(options["jump"], "root"), own)
 
     def keep(self, volume: Volume) -> tuple[Volume, str]:
         """The volume without its password, which is among the credentials now, durably; and why not encrypted."""
@@ -113,6 +118,11 @@ class Accounts:
         if found.password is None and found.key is None:
             raise Failed(f"credential {name} is empty; to give it again: legacyhost credential add --replace {name}")
         return replace(target, password=found.password, key=found.key, certificate=found.certificate, credential=name)
+
+
+def _place_of(jump: str, user: str) -> Target:
+    own_user, host, port = split_jump(jump)
+    return Target(host, own_user or user, port=port)
 
 
 def merged(defaults: Mapping[str, str], own: Mapping[str, str], *, has_password: bool = False) -> dict[str, str]:

@@ -132,16 +132,22 @@ def _log_in(target: Target, known_hosts: Sequence[Path], attempt: Attempt, dial:
 
 
 def meet(
-    host: str, port: int, known_hosts: Sequence[Path], deadline: Deadline, fingerprint: str | None = None
+    host: str,
+    port: int,
+    known_hosts: Sequence[Path],
+    deadline: Deadline,
+    fingerprint: str | None = None,
+    jump: Target | None = None,
 ) -> trust.Meeting:
-    """The host key a server shows, and whether it is known; for ``legacyhost trust``. No login.
+    """The host key a server shows, and whether it is known; for ``legacyhost trust``. No login, but to a jump host.
 
     ``fingerprint`` (``SHA256:…``) asks for the key that has it. Raises Failed, also where that key, or one that is not
     the known one, is not to be trusted.
     """
     attempt = Attempt(deadline)
     try:
-        return _bounded(attempt, host, port, lambda: trust.meet(host, port, known_hosts, attempt, fingerprint))
+        dial = None if jump is None else _reach(jump, known_hosts, attempt)
+        return _bounded(attempt, host, port, lambda: trust.meet(host, port, known_hosts, attempt, fingerprint, dial))
     finally:
         attempt.close()
 

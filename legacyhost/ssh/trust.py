@@ -69,7 +69,12 @@ def connect_to_trusted(
 
 
 def meet(
-    host: str, port: int, known_hosts: Sequence[Path], attempt: Attempt, fingerprint: str | None = None
+    host: str,
+    port: int,
+    known_hosts: Sequence[Path],
+    attempt: Attempt,
+    fingerprint: str | None = None,
+    dial: Dial | None = None,
 ) -> Meeting:
     """The key a server shows, the one with that fingerprint if one is given, if it may be trusted. No login.
 
@@ -77,9 +82,9 @@ def meet(
     """
     known = Known.read(known_hosts, host, port)
     if fingerprint is None:
-        connection = _connect(host, port, order(known), attempt)
+        connection = _connect(host, port, order(known), attempt, dial)
     else:
-        found = _with_fingerprint(host, port, fingerprint, attempt)
+        found = _with_fingerprint(host, port, fingerprint, attempt, dial)
         if isinstance(found, list):
             plural = "s" if found[1:] else ""
             verb = "are" if found[1:] else "is"

@@ -16,6 +16,7 @@ import pytest
 from drivers import sshfs_driver
 from sshd import Sshd, keygen, time_limit
 
+from legacyhost.cli import main
 from legacyhost.credentials import Credential, Store
 from legacyhost.deadline import Deadline
 from legacyhost.drivers.sshfs import SshfsDriver
@@ -226,6 +227,30 @@ def test_what_a_jump_host_can_refuse(tmp_path: Path, target: Sshd) -> None:
         given["port"] = str(target.port)
         with pytest.raises(Failed, match=rf"host key of {target.host}:{target.port} is not known"):
             place.both(place.driver(), target, **given)
+
+
+def test_a_host_behind_a_jump_host_is_made_known(
+    place: Place, target: Sshd, jump: Sshd, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``trust --jump``, with a credential, or what the configuration of the plugin says."""
+    monkeypatch.setenv("LEGACYHOST_ETC", str(place.folder))
+    (place.folder / "known_hosts").write_text(jump.known_hosts_line() + "\n")
+    (jump.directory / "authorized_keys").write_text(Path(f"{jump.client_key}.pub").read_text())
+    place.store.write("gate", kept(jump))
+    (place.folder / "sshfs.toml").write_text("[volume]\n")
+    run = subprocess.run(["ssh-keygen", "-lf", str(target.host_key())], check=True, capture_output=True, text=True)
+    there, way = f"{target.host}:{target.port}", f"{jump.user}@{jump.host}:{jump.port}"
+    words = ["trust", there, "--fingerprint", run.stdout.split()[1], "--jump", way]
+    before = target.log.read_text()
+    assert main(words) == 1
+    assert "nothing to log in" in (said := capsys.readouterr().err) or "refused the login" in said
+    assert target.log.read_text() == before
+    assert main([*words, "--credential", "gate"]) == 0
+    assert target.known_hosts_line() in (place.folder / "known_hosts").read_text()
+    (place.folder / "known_hosts").write_text(jump.known_hosts_line() + "\n")
+    (place.folder / "sshfs.toml").write_text(f'[volume.remote."{way}"]\ncredential = "gate"\n')
+    assert main(words) == 0
+    assert main(["trust", there, "--jump", "g ate"]) == 2
 
 
 @pytest.mark.parametrize(
