@@ -63,7 +63,7 @@ def connect_to_trusted(
         standing = judge(known, target.host, connection.key, connection.certificate)
     if standing.status is not Status.TRUSTED:
         connection.close()
-        raise Failed(_refusal(standing, known, target.host, target.port, connection.key))
+        raise Failed(_refusal(standing, known, target.host, target.port, connection.key, target.jump))
     connection.wire.trust()
     return connection
 
@@ -198,8 +198,9 @@ def _with_fingerprint(
     return shown
 
 
-def _refusal(standing: Standing, known: Known, host: str, port: int, shown: HostKey) -> str:
+def _refusal(standing: Standing, known: Known, host: str, port: int, shown: HostKey, jump: Target | None = None) -> str:
     where = place(host, port)
+    command = f"legacyhost trust {where}{_by_way_of(jump)}"
     if standing.status is Status.REVOKED and standing.entry is not None:
         entry = standing.entry
         what = "host key" if entry.key == shown else "the authority of the certificate"
@@ -215,9 +216,17 @@ def _refusal(standing: Standing, known: Known, host: str, port: int, shown: Host
         return (
             f"{subject} has changed: known is {standing.entry.key}, offered is {shown}; somebody may be in "
             "between, do not go on unless the change was expected; "
-            f"if it was: {' && '.join([*removals, f'legacyhost trust {where}'])}"
+            f"if it was: {' && '.join([*removals, command])}"
         )
-    return f"{subject} is not known ({shown}); if that is right: legacyhost trust {where}"
+    return f"{subject} is not known ({shown}); if that is right: {command}"
+
+
+def _by_way_of(jump: Target | None) -> str:
+    """What the command needs to get there."""
+    if jump is None:
+        return ""
+    credential = f" --credential {jump.credential}" if jump.credential else ""
+    return f" --jump {shlex.quote(f'{jump.user}@{place(jump.host, jump.port)}')}{credential}"
 
 
 def _no_usable_kind(host: str, port: int) -> str:

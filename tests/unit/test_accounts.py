@@ -203,6 +203,15 @@ def test_a_pinned_target_behind_a_jump_host(place: Place, target: Sshd, jump: Ss
     (place.folder / "known_hosts").write_text(target.known_hosts_line() + "\n")
     with pytest.raises(Failed, match=rf"host key of {jump.host}:{jump.port} is not known .*: legacyhost trust"):
         place.both(place.driver(), target, **given)
+    (place.folder / "known_hosts").write_text(jump.known_hosts_line() + "\n")
+    del given["host_key"]
+    command = (
+        f"legacyhost trust {target.host}:{target.port} --jump {jump.user}@{jump.host}:{jump.port} --credential nas"
+    )
+    with pytest.raises(
+        Failed, match=rf"host key of {target.host}:{target.port} is not known .*; if that is right: {command}$"
+    ):
+        place.both(place.driver(), target, **given)
 
 
 def test_what_a_jump_host_can_refuse(tmp_path: Path, target: Sshd) -> None:
