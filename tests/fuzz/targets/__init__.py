@@ -1,0 +1,22 @@
+"""All targets."""
+
+from __future__ import annotations
+
+from . import config, credentials, hostkeys, options, otherplugin, records, sftp, transport, wire
+
+TARGETS = {
+    target.name: target
+    for target in (
+        wire.TARGET,
+        options.TARGET,
+        hostkeys.TARGET,
+        transport.TARGET,
+        records.RECORD,
+        records.HOLD,
+        records.CONNECTION,
+        config.TARGET,
+        credentials.TARGET,
+        otherplugin.TARGET,
+        sftp.TARGET,
+    )
+}
