@@ -10,6 +10,9 @@ from legacyhost.errors import Failed, InvalidRequest
 from legacyhost.ssh.sftp import FileSystem, Sftp, is_forbidden, is_missing
 from legacyhost.ssh.wording import clean, reason
 
+#: Bytes; where that is too many, OpenSSH's server says "Bad message".
+_LONGEST_NAME = 255
+
 
 @dataclass(frozen=True)
 class Space:
@@ -152,7 +155,9 @@ class Directories:
         if is_forbidden(error):
             above = " by a directory above it" if doing == "look at" else ""
             return Failed(f"{self._user} may not {doing} {shown} on {self._where}: permission denied{above}")
-        return Failed(f"cannot {doing} {shown} on {self._where}: {reason(error)}")
+        is_too_long = any(len(name) > _LONGEST_NAME for name in octets(path).split(b"/"))
+        why = f"a name in it has more than {_LONGEST_NAME} bytes" if is_too_long else reason(error)
+        return Failed(f"cannot {doing} {shown} on {self._where}: {why}")
 
 
 def octets(path: str) -> bytes:

@@ -141,7 +141,8 @@ def _why_refused(
     if not tried:
         given = [f"key {clean(identity.file)}" for identity in credentials.identities]
         given += ["password"] if credentials.password is not None else []
-        return f"{where} takes none of what was given for {user} (given: {', '.join(given)}; {accepts})"
+        shown = f"(given: {', '.join(given)}; {accepts})"
+        return f"{where} takes none of what was given for {user} {shown}: give what it accepts"
     asked = f'; it asked "{question.unanswered}"' if question and question.unanswered else ""
     advice = _advice(tried, is_asked=bool(asked))
     return f"{where} refused the login of {user} (tried: {', '.join(tried)}; {accepts}{asked}): {advice}"

@@ -231,6 +231,11 @@ def _with_statvfs(numbers: list[int]) -> type:
     return Server
 
 
+def test_a_name_that_is_too_long(remote: Remote) -> None:
+    """OpenSSH's server says of it only "Bad message"."""
+    assert _refusal(remote, "x/" + 256 * "y").endswith(": a name in it has more than 255 bytes")
+
+
 def _connect(server: Sshd) -> Remote:
     known = server.directory / "known_hosts"
     known.write_text(server.known_hosts_line())

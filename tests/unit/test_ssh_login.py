@@ -181,7 +181,7 @@ def test_nothing_that_was_given_is_accepted(server: Sshd, tmp_path: Path) -> Non
         _connect(server, (), Secret("hunter2"))
     assert caught.value.message == (
         f"{server.host}:{server.port} takes none of what was given for {server.user} "
-        "(given: password; the server accepts: publickey)"
+        "(given: password; the server accepts: publickey): give what it accepts"
     )
 
 
