@@ -174,6 +174,8 @@ class UnitMounter:
             "UMask=0077",
             # Whoever holds the volume should not lose it for want of memory elsewhere.
             "OOMScoreAdjust=-500",
+            # Whereas a server that lists a directory without end shall not make others lose anything.
+            "MemoryMax=25%",
             *SANDBOX,
         ]
         return [

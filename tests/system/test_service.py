@@ -304,4 +304,4 @@ def test_the_units_are_sound_and_the_service_is_sandboxed(installed: Installed) 
     shown = installed.machine.run("systemd-analyze security --no-pager legacyhost@sshfs.service").stdout
     level = re.search(r"exposure level for .*: ([0-9.]+)", shown)
     assert level, shown
-    assert float(level[1]) <= 2.0, shown
+    assert float(level[1]) <= 1.7, shown
