@@ -47,6 +47,7 @@ _IN_COMMON = {"kex": ("key exchange", "KexAlgorithms"), "ciphers": ("cipher", "C
 _LONGEST_TCP_CONNECT = 10.0
 _LONGEST_GREETING = 8 * 1024
 _LONGEST_KEY_EXCHANGE = 512 * 1024
+_LONGEST_PACKET = 256 * 1024  # as OpenSSH has it (PACKET_MAX_SIZE)
 _MARGIN = 60.0  # paramiko's own time-outs, on top of the time left: the deadline is to come first
 
 
@@ -160,6 +161,7 @@ def exchange_keys(
     wire = attempt.hold(Wire((dial or _connect)(host, port, attempt), attempt))
     attempt.stage = "the greeting of an SSH server"
     transport = _Transport(wire, disabled_algorithms=_OUT_OF_DATE)
+    _bound_packets(transport.packetizer)
     transport.preferred_keys = tuple(name for kind in kinds for name in _algorithms(kind))
     patience = attempt.deadline.left() + _MARGIN
     transport.banner_timeout = transport.handshake_timeout = transport.auth_timeout = patience
@@ -191,6 +193,19 @@ def _certificate(blob: bytes, key: HostKey) -> Certificate:
     if certificate.key != key:
         raise ValueError("it is of another key")
     return certificate
+
+
+def _bound_packets(packetizer: Any) -> None:
+    """paramiko makes room for whatever length a packet announces, up to 4 GiB."""
+    read_all = packetizer.read_all
+
+    def bounded(count: int, check_rekey: bool = False) -> bytes:
+        if count > _LONGEST_PACKET:
+            raise paramiko.SSHException("a packet too long")
+        data: bytes = read_all(count, check_rekey)
+        return data
+
+    packetizer.read_all = bounded
 
 
 def by_way_of(jump: Connection, jump_place: str, jump_user: str) -> Dial:
