@@ -246,6 +246,8 @@ class SshfsDriver:
             second.port,
         )
         paths = one.facts["path"], other.facts["path"]
+        if not all(path.startswith("/") for path in paths):
+            return is_one_host  # a server has said nonsense once; nothing is deleted on its word
         return is_one_host and posixpath.commonpath(paths) in paths
 
 
