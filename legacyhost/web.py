@@ -72,7 +72,9 @@ class _Endpoint:
         rpc = request.path.lstrip("/")
         if request.method != "POST":
             response.set_header("Allow", "POST")
-            _reply(response, 405, plugin.error(rpc, f"a plugin is called with POST, not {request.method}"))
+            _reply(
+                response, 405, plugin.error(rpc, f"a plugin is called with POST, not {wire.printable(request.method)}")
+            )
             return
         begin = time.monotonic()
         body = b""
