@@ -80,7 +80,9 @@ def load(path: Path) -> Config:
         raise ConfigError(f"there is no {path}; {hint}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read: it is not UTF-8 (at byte {error.start})") from error
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: a value in it is too large or too deep") from error
