@@ -32,8 +32,8 @@ USED, PATIENCE, FOREVER = 1.0, 2.0, 3600.0
 SOCKET, SIGKILL = 0, 9
 #: Bytes; how many links are remembered, as many as may be made before the times of the first are set.
 CHUNK, KEPT, LONGEST_ERROR, LINKS = 1 << 18, 4096, 200, 64
-#: draft-ietf-secsh-filexfer-02, sections 3 and 5: requests, and flags of attributes, each of these of two uint32.
-SETSTAT, FSETSTAT, SYMLINK, OWNER, TIMES = 9, 10, 20, 2, 8
+#: draft-ietf-secsh-filexfer-02, 3 and 5: requests; flags of attributes, each of two uint32; what has a name is so long.
+SETSTAT, FSETSTAT, SYMLINK, OWNER, TIMES, NAMED = 9, 10, 20, 2, 8, 9
 _HEADER = struct.Struct(">IB")
 _NUMBER = struct.Struct(">I")
 
@@ -101,7 +101,7 @@ class Frames:
         while position + _HEADER.size <= len(data):
             length, kind = _HEADER.unpack_from(data, position)
             end = position + _NUMBER.size + length
-            if kind in (SETSTAT, FSETSTAT, SYMLINK):
+            if kind in (SETSTAT, FSETSTAT, SYMLINK) and length >= NAMED:
                 if end > len(data):
                     break
                 parts += [data[done:position], self._changed(kind, data[position:end])]
