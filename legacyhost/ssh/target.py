@@ -117,7 +117,8 @@ class HostKey:
         length = int.from_bytes(raw[:4], "big")
         if len(raw) <= 4 + length or raw[4 : 4 + length] != kind.encode("utf-8", "replace"):
             return None
-        return cls(kind, base64.b64encode(raw).decode("ascii"))
+        # ssh takes neither more padding than there has to be nor bits of no byte; Python does.
+        return cls(kind, blob) if base64.b64encode(raw).decode("ascii") == blob else None
 
     @property
     def fingerprint(self) -> str:
