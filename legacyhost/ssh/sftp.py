@@ -21,6 +21,8 @@ _MOST_IN_FLIGHT = 64
 _MOST_LISTED = 4096
 #: Bytes, and seconds.
 _MOST_HEARD, _A_MOMENT = 512, 0.5
+#: Bytes: the least an extension of attributes has, two empty strings.
+_EXTENSION = 8
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Sftp:
         kind, reply = self._ask(request, path)
         if kind != codes.CMD_ATTRS:
             raise Nonsense("its answer to stat is no attributes")
-        return _mode(paramiko.SFTPAttributes._from_msg(reply))
+        return _mode(reply)
 
     def _read_directory(self, handle: bytes) -> list[Listed]:
         """One reply's worth of entries. Raises EOFError at the end."""
@@ -155,7 +157,7 @@ class Sftp:
         for _ in range(reply.get_int()):
             name = bytes(reply.get_binary())
             reply.get_binary()  # the line as "ls -l" has it
-            mode = _mode(paramiko.SFTPAttributes._from_msg(reply))
+            mode = _mode(reply)
             if name in (b".", b".."):
                 continue
             if not name or b"/" in name or b"\0" in name:
@@ -226,6 +228,23 @@ def is_forbidden(error: OSError) -> bool:
     return error.errno == errno.EACCES
 
 
-def _mode(attributes: Any) -> int | None:
-    mode = attributes.st_mode
-    return mode if isinstance(mode, int) else None
+def _mode(reply: Any) -> int | None:
+    """The mode in the attributes that come next, which are read to their end (draft-ietf-secsh-filexfer-02, 5).
+
+    paramiko would go on for hours about four billion extensions that are not there.
+    """
+    flags = reply.get_int()
+    if flags & paramiko.SFTPAttributes.FLAG_SIZE:
+        reply.get_int64()
+    if flags & paramiko.SFTPAttributes.FLAG_UIDGID:
+        reply.get_int64()  # two of 32 bits
+    mode = reply.get_int() if flags & paramiko.SFTPAttributes.FLAG_PERMISSIONS else None
+    if flags & paramiko.SFTPAttributes.FLAG_AMTIME:
+        reply.get_int64()
+    if flags & paramiko.SFTPAttributes.FLAG_EXTENDED:
+        count = reply.get_int()
+        if count > len(reply.asbytes()) // _EXTENSION:
+            raise Nonsense("it announces more than it sends")
+        for _ in range(2 * count):
+            reply.get_binary()
+    return mode
