@@ -69,7 +69,10 @@ def reason(error: BaseException) -> str:
         return "the disk is full"
     if isinstance(error, BlockingIOError):
         return "another process is changing it"
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+    if str(error).startswith("Could not decode"):
+        return "a text in it is not UTF-8"  # SQLite would show it, whatever it is
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return "".join(c if c.isprintable() else " " for c in said)
 
 
 def is_read_only(directory: Path) -> bool:

@@ -164,7 +164,7 @@ class State:
             with self._reading:
                 return self._reader.execute(query, values).fetchall()
         except sqlite3.Error as error:
-            raise self._lost(f"cannot be read: {error}") from error
+            raise self._lost(f"cannot be read: {disk.reason(error)}") from error
 
     def _lost(self, why: str) -> NotServing:
         reason = f"the record of volumes {self.path} {why}"

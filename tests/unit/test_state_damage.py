@@ -85,6 +85,22 @@ def test_a_record_that_cannot_be_trusted_is_refused_and_left_alone(tmp_path: Pat
     assert path.is_symlink() == (kind == "a link to nowhere")
 
 
+def test_what_a_damaged_record_says_is_not_shown(tmp_path: Path) -> None:
+    """SQLite quotes text that is not UTF-8: options of a volume, which may be secret."""
+    state = State(tmp_path)
+    state.add(volume("data"))
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+        connection.execute("UPDATE volumes SET options = CAST(X'7b22736563726574ff1b0a7d' AS TEXT)")
+    with pytest.raises(NotServing) as answered:
+        state.get("data")
+    state.close()
+    with pytest.raises(StateError) as started:
+        State(tmp_path)
+    for message in (answered.value.message, started.value.message):
+        assert "secret" not in message
+        assert "a text in it is not UTF-8" in message
+
+
 def test_a_lost_record_whose_log_is_left_is_refused(tmp_path: Path) -> None:
     """Where the write-ahead log is there and the file is not, volumes have been lost: no new one is begun."""
     state = State(tmp_path)
