@@ -1,17 +1,17 @@
-"""The other plugin as Docker sees it, vieux/sshfs without its mounts; run inside a machine.
+"""The other plugin as Docker sees it, vieux/sshfs without its mounts: what runs in its container.
 
-otherplugin.py STATE SOCKET: serves the volumes that STATE has when it starts, and none if that is not there.
+It serves the volumes its state file has when it starts, and none if that is not there.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import UnixStreamServer
 
-STATE = Path(sys.argv[1])
+STATE = Path("/mnt/state/sshfs-state.json")
+SOCKET = Path("/run/docker/plugins/sshfs.sock")
 VOLUMES = json.loads(STATE.read_text()) if STATE.exists() else {}
 
 
@@ -43,5 +43,5 @@ def answer(method: str, name: str) -> tuple[int, dict[str, object]]:
     return 500, {"Err": f"volume {name} not found"}
 
 
-Path(sys.argv[2]).unlink(missing_ok=True)
-UnixStreamServer(sys.argv[2], Handler).serve_forever()
+SOCKET.unlink(missing_ok=True)
+UnixStreamServer(str(SOCKET), Handler).serve_forever()

@@ -49,6 +49,22 @@ def trust(installed: Installed, server: SshServer) -> None:
     installed.machine.run(["legacyhost", "trust", where, "--fingerprint", server.fingerprint])
 
 
+#: Of the managed plugin, as in vieux/sshfs's config.json; but with the machine's /usr in place of a program of its own.
+CONFIG = {
+    "description": "sshFS plugin for Docker",
+    "documentation": "https://docs.docker.com/engine/extend/plugins/",
+    "entrypoint": ["/usr/bin/python3", "/otherplugin.py"],
+    "interface": {"socket": "sshfs.sock", "types": ["docker.volumedriver/1.0"]},
+    "linux": {"capabilities": ["CAP_SYS_ADMIN"]},
+    "mounts": [
+        {"type": "bind", "name": name, "source": source, "destination": destination, "options": ["rbind"]}
+        for name, source, destination in (("state", "/var/lib/docker/plugins/", "/mnt/state"), ("usr", "/usr", "/usr"))
+    ],
+    "network": {"type": "host"},
+    "propagatedmount": "/mnt/volumes",
+}
+
+
 @dataclass
 class Cases:
     """The steps of .travis/integration.sh."""
@@ -153,24 +169,26 @@ def test_a_compose_file_with_only_the_driver_changed(installed: Installed, serve
 
 @dataclass
 class Import:
-    """A machine on which the other plugin has been: its state file, and Docker, which knows its volumes from it."""
+    """A machine on which the other plugin is: its state file, and Docker, which knows its volumes from it."""
 
     installed: Installed
     server: SshServer
     file: str = "/var/lib/docker/plugins/sshfs-state.json"
 
+    def add_other(self) -> None:
+        """The other plugin, in a container of Docker's with the mounts of its config.json; its program is python3's."""
+        machine = self.installed.machine
+        machine.run(
+            "mkdir -p /root/p/rootfs && cd /root/p/rootfs && mkdir -p usr mnt/volumes mnt/state run/docker/plugins"
+        )
+        machine.run("cd /root/p/rootfs && ln -s usr/bin usr/lib usr/lib64 .")
+        machine.put(Path(__file__).with_name("otherplugin.py"), "/root/p/rootfs/otherplugin.py")
+        machine.write("/root/p/config.json", json.dumps(CONFIG))
+        machine.docker("plugin", "create", "vieux/sshfs", "/root/p")
+        machine.docker("plugin", "enable", "vieux/sshfs")
+
     def legacyhost(self, *arguments: str) -> Done:
         return self.installed.machine.run(["legacyhost", "import", self.file, *arguments], check=False)
-
-    def other(self, verb: str) -> None:
-        """Start or stop the other plugin."""
-        machine = self.installed.machine
-        if verb == "stop":
-            machine.run("systemctl stop other && rm /run/docker/plugins/other.sock")
-            return
-        program = f"python3 /root/otherplugin.py {self.file} /run/docker/plugins/other.sock"
-        machine.run(f"systemd-run --quiet --unit=other {program}")
-        machine.wait_for(["test", "-S", "/run/docker/plugins/other.sock"])
 
     def driver(self, volume: str) -> str:
         return self.installed.machine.docker("volume", "inspect", "-f", "{{.Driver}}", volume).stdout.strip()
@@ -217,9 +235,9 @@ def moving(fresh: Installed) -> Import:
     machine.run(f"install -D -m 600 {made.server.key} /home/bob/.ssh/id_work")
     key = machine.read(made.server.key).rstrip("\n")
     machine.write(made.file, json.dumps(state(made.server, key)))  # 0644, as it is written
-    machine.put(Path(__file__).with_name("otherplugin.py"), "/root/otherplugin.py")
-    made.other("start")
-    assert made.driver("web") == "other"
+    made.add_other()
+    for name in ("web", "mail", "keyed", "fork"):
+        assert made.driver(name) == "vieux/sshfs:latest"
     return made
 
 
@@ -259,25 +277,26 @@ def test_an_import(moving: Import) -> None:
     there = dict.fromkeys(("fork", "keyed", "mail", "web"), "exists")
     assert actions == {**there, "missing": "created", "program": "refused"}
 
-    # Docker goes on asking the plugin it knows them from, until that does not know them any more.
-    assert moving.driver("web") == "other"
-    moving.other("stop")
-    machine.run(f"mv {file} /root/old-state.json")
-    moving.other("start")
+    # Docker goes on asking the plugin it knows them from, until that does not know them any more: as in the manual.
+    assert moving.driver("web") == "vieux/sshfs:latest"
+    machine.docker("plugin", "disable", "-f", "vieux/sshfs")
+    machine.run(f"mv {file} /root/")
+    machine.docker("plugin", "enable", "vieux/sshfs")
     for name in ("web", "mail", "keyed", "fork"):
         # Docker notices when it is asked for one, and says once that there is none.
-        machine.docker("volume", "inspect", name, check=False)
+        assert machine.docker("volume", "inspect", name, check=False).returncode == 1
         assert moving.driver(name) == "sshfs"
         shown = machine.docker(
             "run", "--rm", "--network", "none", "-v", f"{name}:/data", "busybox", "cat", "/data/file"
         )
         assert shown.stdout == f"of {name}\n"
-    moving.other("stop")
+    machine.docker("plugin", "disable", "-f", "vieux/sshfs")
+    machine.docker("plugin", "rm", "vieux/sshfs")
     machine.run("systemctl restart docker.service")
     assert moving.driver("web") == "sshfs"
 
     # Nothing secret is anywhere but where it came from and where secrets are; no program ran.
-    machine.run("rm /root/old-state.json && journalctl --sync")
+    machine.run("rm /root/sshfs-state.json && journalctl --sync")
     said = "".join(run.stdout + run.stderr for run in (looked, blind, done, again))
     assert SECRET not in said
     assert "PRIVATE KEY" not in said
