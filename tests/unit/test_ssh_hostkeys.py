@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from sshd import Sshd, keygen, time_limit
 
 from legacyhost.errors import Failed
 from legacyhost.ssh.hostkeys import Known, look_up, only, remember
+from legacyhost.ssh.patterns import is_match
 from legacyhost.ssh.target import HostKey
 
 
@@ -127,6 +130,15 @@ def test_several_names_patterns_and_negations(known: Path, keys: dict[str, HostK
     assert {host: look_up([known], host, 22) for host in expected} == expected
     for host in ("nas", "good.lan", "bad.lan", "web1", "web10"):
         assert _found_by_ssh_keygen(known, host, 22) == expected[host]
+
+
+def test_patterns_mean_what_they_say() -> None:
+    """Every pattern of up to four characters, for every name of up to four, as a regular expression sees it."""
+    for pattern in ("".join(chars) for length in range(5) for chars in itertools.product("ab*?", repeat=length)):
+        meant = re.compile("".join({"*": ".*", "?": "."}.get(char, char) for char in pattern))
+        for name in ("".join(chars) for length in range(5) for chars in itertools.product("ab", repeat=length)):
+            assert is_match(name.encode(), pattern.encode()) == bool(meant.fullmatch(name)), (name, pattern)
+    assert not is_match(b"a" * 250 + b"b", b"*a" * 200 + b"c")
 
 
 def test_brackets_are_no_character_class(known: Path, keys: dict[str, HostKey]) -> None:
