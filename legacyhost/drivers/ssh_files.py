@@ -7,6 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from legacyhost.deadline import Deadline
+from legacyhost.mounts.tools import run
 from legacyhost.ssh.target import Target, default_identity_files
 
 ASKPASS = Path(__file__).with_name("askpass.sh")
@@ -41,6 +43,14 @@ def write_target(
         proxy = [f"ProxyCommand {shlex.join(words).replace('%', '%%')} -W '[%h]:%p' {to}"]
     configuration, own = _write(folder, "", target, known_hosts["target"], options, is_passphrase, proxy)
     return configuration, {**environment, **own}
+
+
+def objection(options: Mapping[str, str], deadline: Deadline) -> str:
+    """What this host's ssh has against these values of ssh_config(5), empty if nothing: which algorithms it knows."""
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    ran = run(["ssh", "-G", "-F", "none", *words, "localhost"], deadline.left())
+    said = ran.stderr.strip().rpartition("\n")[2]
+    return said.removeprefix("command-line line 0: ").rstrip(".") or "no reason given" if ran.returncode else ""
 
 
 def write(path: Path, text: str) -> None:

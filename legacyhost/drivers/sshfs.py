@@ -16,13 +16,14 @@ from legacyhost.deadline import Deadline
 from legacyhost.drivers import Connection, Facts
 from legacyhost.drivers import sshfs_options as table
 from legacyhost.drivers.accounts import KEPT, Accounts, merged
-from legacyhost.drivers.ssh_files import write, write_target
+from legacyhost.drivers.ssh_files import objection, write, write_target
 from legacyhost.drivers.transport import Record
 from legacyhost.errors import InvalidRequest, PluginError, Refused
 from legacyhost.mounts import SERIAL, SOURCE, MountCommand
 from legacyhost.ssh import hostkeys
 from legacyhost.ssh.keyfiles import is_encrypted_file
 from legacyhost.ssh.target import HostKey, Target
+from legacyhost.ssh.wording import clean
 from legacyhost.state import Volume, now
 
 TRANSPORT = Path(__file__).with_name("transport.py")
@@ -89,6 +90,12 @@ class SshfsDriver:
     def _look(self, volume: Volume, deadline: Deadline, *, create: bool) -> Facts:
         from legacyhost.ssh.remote import Remote
 
+        options = self._effective(volume.options)
+        given = {
+            name: value for name, value in _of_ssh(options).items() if name in {**self._defaults, **volume.options}
+        }
+        if given and (what := objection(given, deadline)):
+            raise InvalidRequest(f"the ssh of this host refuses an option of volume {volume.name}: {clean(what)}")
         target = self.target(volume)
         with Remote.connect(target, self._known_hosts, deadline) as remote:
             remote.ensure_directory(target.path, create=create)
@@ -125,7 +132,7 @@ class SshfsDriver:
             folder,
             target,
             {"target": known_hosts, "jump": self._known_hosts},
-            {name: options[name] for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"},
+            _of_ssh(options),
             is_passphrase="encrypted_key" in volume.facts,
         )
         return MountCommand(
@@ -249,6 +256,11 @@ class SshfsDriver:
         if not all(path.startswith("/") for path in paths):
             return is_one_host  # a server has said nonsense once; nothing is deleted on its word
         return is_one_host and posixpath.commonpath(paths) in paths
+
+
+def _of_ssh(options: Mapping[str, str]) -> dict[str, str]:
+    """Those for ssh_config(5); that host keys are checked stands there anyway."""
+    return {name: options[name] for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"}
 
 
 def _fuse_options(options: Mapping[str, str], transport: Path) -> list[str]:

@@ -94,6 +94,8 @@ class UnitMounter:
             if source_of(mountpoint) == source:
                 self._detach(volume, mountpoint)
             raise MountFailed(_last_words(source + SUFFIX) or ran.stderr.strip())
+        if source_of(mountpoint) is None:
+            raise MountFailed(_last_words(source + SUFFIX) or "it was unmounted again at once")
 
     def is_ours(self, volume: str, source: str) -> bool:
         return fnmatchcase(source + SUFFIX, self.pattern(volume))

@@ -58,7 +58,7 @@ def test_what_could_run_a_program_or_read_a_file_is_refused(name: str) -> None:
         assert refusal(spelling, "yes").startswith(f"option {spelling} is refused: ")
 
 
-@pytest.mark.parametrize("name", ["-F", "-o", "ProxyJump", "LogLevel", "dev,suid", "Host", "ssh-command", "idmap=file"])
+@pytest.mark.parametrize("name", ["-F", "-o", "Tunnel", "LogLevel", "dev,suid", "Host", "ssh-command", "idmap=file"])
 def test_whatever_is_not_declared_is_refused(name: str) -> None:
     """There is no way around the table: an option it does not have is an error."""
     assert refusal(name, "yes").startswith(f"unknown option {name}")

@@ -12,7 +12,7 @@ from sshd import Sshd, fingerprint, free_port
 
 from legacyhost.deadline import Deadline
 from legacyhost.drivers.sshfs import SshfsDriver
-from legacyhost.errors import Failed
+from legacyhost.errors import Failed, InvalidRequest
 from legacyhost.state import Volume
 
 SOON = 20.0
@@ -48,6 +48,31 @@ def test_create_makes_the_directory_and_learns_about_the_host(driver: SshfsDrive
     assert f"{facts['host_key_kind']} {facts['host_key_blob']}" in sshd.known_hosts_line()
     assert facts["free"].endswith(" GiB")
     assert datetime.fromisoformat(facts["checked"]).tzinfo is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("Ciphers", "arcfour", "Bad SSH2 cipher spec 'arcfour'"),
+        ("MACs", "none", "Bad SSH2 MAC spec 'none'"),
+        ("KexAlgorithms", "old", "Bad SSH2 KexAlgorithms 'old'"),
+        ("HostKeyAlgorithms", "old", "Bad key types 'old'"),
+        ("RekeyLimit", "much", "Bad number 'much': Invalid argument"),
+        ("IPQoS", "fast", "Bad IPQoS value: fast"),
+    ],
+)
+def test_create_refuses_what_the_ssh_of_the_mount_would(
+    driver: SshfsDriver, sshd: Sshd, name: str, value: str, said: str
+) -> None:
+    """paramiko never sees those: only ssh knows what it knows; also where they are defaults."""
+    sentence = f"^the ssh of this host refuses an option of volume data: {said}$"
+    with pytest.raises(InvalidRequest, match=sentence):
+        driver.prepare(volume(driver, sshd, f"other-{name}", **{name: value}), Deadline.after(SOON))
+    with pytest.raises(InvalidRequest, match=sentence):
+        by_default = sshfs_driver([], {name: value})
+        by_default.prepare(volume(by_default, sshd, "other"), Deadline.after(SOON))
+    assert not (sshd.home / f"other-{name}").exists()
+    assert driver.prepare(volume(driver, sshd, "other", Ciphers="aes192-ctr"), Deadline.after(SOON))
 
 
 def test_create_without_create_needs_the_directory(driver: SshfsDriver, sshd: Sshd) -> None:
