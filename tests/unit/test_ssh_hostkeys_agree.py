@@ -340,7 +340,7 @@ def _ssh(case: Case, files: Sequence[Path], keys: Mapping[str, Path], server: Ss
     configuration = argv[argv.index("-F") + 1]
     for path in [folder, *folder.iterdir()]:
         os.chown(path, reader, -1)
-    command = ["ssh", "-F", configuration, f"{server.user}@{case.host}", "true"]
+    command = ["ssh", "-F", configuration, f"{server.user}@{case.host}", "-s", "sftp"]
     run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=15, user=reader)
     return run.stderr.strip() or f"status {run.returncode}" if run.returncode else ""
 
