@@ -57,8 +57,9 @@ def _changed(draw: st.DrawFn, seeds: list[bytes], words: list[bytes]) -> bytes:
     pieces += [st.sampled_from(words)] if words else []
     for _ in range(draw(st.integers(0, 5))):
         begin = draw(st.integers(0, len(data)))
-        end = begin + draw(st.sampled_from([0, 0, 1, 2, 4, 16, 64]))
-        data = data[:begin] + draw(st.one_of(pieces)) + data[end:]
+        piece = draw(st.one_of(pieces))
+        replaced = draw(st.sampled_from([len(piece), 0, 1, 2, 4, 16, 64]))
+        data = data[:begin] + piece + data[begin + replaced :]
     return data
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from legacyhost import config, disk, options, otherplugin, record, wire
+from legacyhost import config, options, otherplugin, record, wire
 from legacyhost.credentials import Store
 from legacyhost.drivers import ssh_files, sshfs, transport
 from legacyhost.errors import PluginError
 from legacyhost.holds import Holds
-from legacyhost.ssh import directories, hostkeys, purge, sftp
+from legacyhost.ssh import certificates, hostkeys, sftp, wording
 
 from .engine import ENGINES, Broken, has_atheris, some
 from .target import CORPUS
@@ -67,18 +68,24 @@ DEFECTS: dict[str, tuple[str, object, str, object]] = {
     "files without quotes": ("options", ssh_files, "_quoted", str),
     "a list of options without check": ("options", sshfs, "_fuse_options", lambda *_: ["allow_other", "modules=x"]),
     "revoked keys": ("hostkeys", hostkeys.Known, "revocation", lambda self, *keys: None),
+    "signatures nobody looks at": ("certificates", certificates, "_check", lambda *_: lambda *_: None),
     "hashes of names": ("hostkeys", hostkeys, "_is_about", lambda hosts, name: name in hosts),
     "owners are handed on": ("transport", transport, "OWNER", 3),
-    "links are forgotten": ("transport", transport, "LINKS", 1),
+    "links are forgotten": ("transport", transport, "SYMLINK", 21),
     "rows of any kind": ("record", record, "fields", lambda row: row),
-    "SQLite's own words": ("record", disk, "reason", _raw),
+    "SQLite's own words": ("record", record, "reason", _raw),
     "a count that is off by one": ("holds", Holds, "of", lambda self, name: {"a": 1}),
     "a record that is anything": ("connection", transport.Record, "read", classmethod(lambda cls, path: 1 / 0)),
     "settings of any kind": ("config", config, "_option", lambda name, value: value),
     "passwords of any kind": ("credentials", Store, "names", lambda self: []),
     "names as they are": ("otherplugin", otherplugin, "check_volume_name", _as_it_is),
-    "what a server says": ("sftp", directories, "clean", lambda text, *_: repr(text)),
-    "names with a slash": ("sftp", purge, "posixpath", None),
+    "what a server says": ("sftp", wording, "clean", _as_it_is),
+    "names with a slash": (
+        "sftp",
+        sftp,
+        "Listed",
+        lambda name, *_: SimpleNamespace(name=b"../" + name, is_directory=False),
+    ),
     "any answer": ("sftp", sftp, "Nonsense", KeyboardInterrupt),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import config, credentials, hostkeys, options, otherplugin, records, sftp, transport, wire
+from . import certificates, config, credentials, hostkeys, options, otherplugin, records, sftp, transport, wire
 
 TARGETS = {
     target.name: target
@@ -10,6 +10,7 @@ TARGETS = {
         wire.TARGET,
         options.TARGET,
         hostkeys.TARGET,
+        certificates.TARGET,
         transport.TARGET,
         records.RECORD,
         records.HOLD,
