@@ -191,7 +191,7 @@ def _why_no_sftp(where: str, user: str, error: Exception) -> str:
         return f"{where} opens no session for {user} ({why}): does its sshd_config allow any (MaxSessions)?"
     if not isinstance(error, NoSftp):
         return f"{where} has no SFTP for {user}: its sshd_config needs a line Subsystem sftp"
-    if error.words is None:
+    if not error.words:
         return (
             f"{where} ended SFTP for {user} at once: is its sftp-server installed, and the account"
             " neither expired nor bound to another command?"

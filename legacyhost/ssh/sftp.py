@@ -48,9 +48,9 @@ class Nonsense(Exception):
 
 
 class NoSftp(Exception):
-    """What was started is not SFTP: ``words`` is what it said, not made harmless; None where it only ended."""
+    """What was started is not SFTP: ``words`` is what it said, not made harmless; empty where it only ended."""
 
-    def __init__(self, words: bytes | None) -> None:
+    def __init__(self, words: bytes) -> None:
         super().__init__("no SFTP")
         self.words = words
 
@@ -63,9 +63,8 @@ class Sftp:
         heard = _Heard(channel)
         try:
             self._client = paramiko.SFTPClient(heard)
-        except (paramiko.SSHException, codes.SFTPError) as error:
-            is_ended = "EOF" in str(error)  # "EOF during negotiation"
-            raise NoSftp(None if is_ended else heard.words()) from error
+        except (paramiko.SSHException, codes.SFTPError, OSError) as error:
+            raise NoSftp(heard.words()) from error
         self._client.sock = channel
 
     def stat(self, path: bytes) -> int | None:

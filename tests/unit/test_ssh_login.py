@@ -17,6 +17,7 @@ from legacyhost.errors import Failed
 from legacyhost.ssh.attempt import Attempt
 from legacyhost.ssh.identities import credentials_of
 from legacyhost.ssh.remote import Remote
+from legacyhost.ssh.sftp import NoSftp, Sftp
 from legacyhost.ssh.target import Secret, Target, default_identity_files
 
 
@@ -290,6 +291,30 @@ def test_no_sftp(tmp_path: Path) -> None:
     more = ["ForceCommand printf 'Back \\033[2J'; sleep 0.1; echo again; sleep 60"]
     with Sshd(tmp_path / "slow", kinds=["ed25519"], more=more) as server:
         assert 'answers the start of SFTP with "Back [2J' in _refusal(server)
+
+
+def test_a_program_that_has_ended_before_it_was_asked() -> None:
+    """What it said is there, although nothing can be sent to it any more."""
+
+    class Ended:
+        left = b"only backups here"
+
+        def send(self, data: bytes) -> int:
+            raise OSError("Socket is closed")
+
+        def recv(self, count: int) -> bytes:
+            said, self.left = self.left[:count], self.left[count:]
+            return said
+
+        def settimeout(self, seconds: float) -> None:
+            assert seconds > 0
+
+        def get_name(self) -> str:
+            return "1"
+
+    with pytest.raises(NoSftp) as caught:
+        Sftp(Ended())
+    assert caught.value.words == b"only backups here"
 
 
 def _connect(server: Sshd, files: tuple[str, ...], password: Secret | None = None) -> Remote:
