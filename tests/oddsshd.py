@@ -72,6 +72,7 @@ class Manners(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has n
         self.users: dict[str, str] = {"anna": "right"}
         self.methods = "password"
         self.questions: list[tuple[str, bool]] = [("Password: ", False)]
+        self.answers: list[str] | None = None  # to the questions; None: the password to the first
         self.then: str = ""  # the methods still wanted after a right password
         self.hang_at = ""  # "login", "session", "subsystem", "sftp"
         self.close_at_login = False
@@ -102,7 +103,8 @@ class Manners(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has n
 
     def check_auth_interactive_response(self, responses: list[str]) -> int:
         self.answers_seen += responses
-        return self._judge(responses[:1] == list(self.users.values())[:1])
+        right = list(self.users.values())[:1] if self.answers is None else self.answers
+        return self._judge(responses[: len(right)] == right)
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         self.hang("session")
