@@ -86,7 +86,6 @@ DEFECTS: dict[str, tuple[str, object, str, object]] = {
         "Listed",
         lambda name, *_: SimpleNamespace(name=b"../" + name, is_directory=False),
     ),
-    "any answer": ("sftp", sftp, "Nonsense", KeyboardInterrupt),
 }
 
 

@@ -144,7 +144,7 @@ def _check_ssh(command: MountCommand, configuration: Path, options: Mapping[str,
     # sshfs has "user@host" from the same place, and hands it to ssh as it is.
     text = configuration.read_bytes().decode()
     ran = subprocess.run(["ssh", "-G", "-F", configuration, account], capture_output=True)
-    if ran.returncode:
+    if ran.returncode or b"fill_default_options: " in ran.stderr:
         _check_refusal(ran.stderr.decode(errors="replace"), text, options)
         return
     found, usual = settings(ran.stdout), _usual()
@@ -207,6 +207,9 @@ def _check_jump(command: str, options: Mapping[str, str]) -> None:
 def _check_refusal(said: str, text: str, options: Mapping[str, str]) -> None:
     """ssh refuses a value, of an option that was given, that only ssh knows; or a user only ssh refuses."""
     if "invalid characters" in said:
+        return
+    if lists := re.findall(r"fill_default_options: (\w+): invalid", said):  # of words it does not know
+        assert set(lists) <= {name.lower() for name in options.keys() & SSH_VALUES.keys()}, said
         return
     line = re.search(r"line (\d+):", said)
     assert line, said
