@@ -44,6 +44,9 @@ CERTIFIED = tuple(kind + SUFFIX for kind in KINDS)
 # The words of paramiko, what they mean, and what decides it (sshd_config(5)).
 _IN_COMMON = {"kex": ("key exchange", "KexAlgorithms"), "ciphers": ("cipher", "Ciphers"), "macs": ("MAC", "MACs")}
 
+# Of OpenSSH's sshd from 9.8 on.
+_PENALTY = "Not allowed at this time"
+
 _LONGEST_TCP_CONNECT = 10.0
 _LONGEST_GREETING = 8 * 1024
 _LONGEST_KEY_EXCHANGE = 512 * 1024
@@ -264,6 +267,11 @@ def _why_no_keys(where: str, wire: Wire, error: Exception) -> str:
             "or one that refuses this host's address"
         )
     first = clean(wire.head.lstrip(), limit=60)
+    if first == _PENALTY:
+        return (
+            f'{where} accepts no connection from this host for now (it says "{first}"), as after failed logins: wait'
+            " some minutes (PerSourcePenalties in its sshd_config)"
+        )
     return f'{where} is not an SSH server, or does not want to be one now: it says "{first}"'
 
 

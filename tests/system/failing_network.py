@@ -61,6 +61,14 @@ def a_web_server(world: World) -> Arranged:
     return odd(world, "http")
 
 
+@fails(
+    '{where} accepts no connection from this host for now (it says "Not allowed at this time"), as after failed logins:'
+    " wait some minutes (PerSourcePenalties in its sshd_config)"
+)
+def penalised(world: World) -> Arranged:
+    return odd(world, "penalty")
+
+
 @fails('{where} is not an SSH server, or does not want to be one now: it says "Exceeded MaxStartups"')
 def overloaded(world: World) -> Arranged:
     return odd(world, "too-many")

@@ -28,6 +28,7 @@ WORDS = {
     "nothing": b"",
     "http": b"HTTP/1.1 400 Bad Request\r\nServer: nginx\r\nConnection: close\r\n\r\n",
     "too-many": b"Exceeded MaxStartups\r\n",
+    "penalty": b"Not allowed at this time\r\n",
     "ssh-1": b"SSH-1.5-1.2.27\r\n",
     "greeting": GREETING,
     "nonsense": GREETING + b"\x00\x00\x00\x0c" + b"\xff" * 60,

@@ -122,6 +122,14 @@ def test_an_endless_key_exchange_is_cut_off() -> None:
         assert "it sent far more than one takes" in _failure(server.host, server.port, 40)
 
 
+def test_a_host_that_was_penalised() -> None:
+    """What sshd says after failed logins is no sign of another kind of server."""
+    with Speaker(lambda sock: sock.sendall(b"Not allowed at this time\r\n")) as server:
+        said = _failure(server.host, server.port)
+    assert "accepts no connection from this host for now" in said
+    assert "is not an SSH server" not in said
+
+
 @pytest.mark.parametrize(
     ("speech", "shown"),
     [
