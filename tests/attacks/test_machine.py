@@ -54,7 +54,6 @@ class Used:
     def end(self) -> None:
         self.machine.docker("rm", "-f", self.container)
         self.machine.docker("volume", "rm", self.password, self.key)
-        self.machine.run("legacyhost credential rm attacks")
 
     def as_mallory(self, script: str) -> tuple[int, str]:
         """Status and output of a script run by a local account without any rights."""
@@ -182,10 +181,34 @@ def test_a_program_in_the_place_of_a_mounts_ssh(used: Used, attempt: str) -> Non
     assert re.search(r"not permitted|denied|not supported|must be root", ran.stdout + ran.stderr), ran.stderr
 
 
+@pytest.mark.parametrize(
+    "place", ["/root/.ssh/attacks-key", "/tmp/attacks key", "/var/tmp/attacks-key", "/etc/attacks-key"]
+)
+def test_a_sandbox_that_hides_the_keys(used: Used, place: str) -> None:
+    """The other side of it: root's keys are usable wherever they are, in the check as for ssh itself."""
+    name, remote = used.installed.name("key"), used.installed.remote
+    used.machine.run(["install", "-D", "-m", "600", remote.key, place])
+    used.installed.create(name, IdentityFile=place)
+    used.installed.sh(name, "echo x >/data/file")
+    assert used.installed.on_remote(f"{name}/file") == "x\n"
+    used.machine.docker("volume", "rm", name)
+    used.machine.run(["rm", place])
+
+
+def test_a_key_of_somebody_else(used: Used) -> None:
+    """Neither the service nor a mount reads what only another account may read; and that is said."""
+    used.as_mallory("mkdir -p -m 700 ~/.ssh; test -e ~/.ssh/id || ssh-keygen -q -t ed25519 -N '' -f ~/.ssh/id")
+    name = used.installed.name("other")
+    options = used.installed.options(name, IdentityFile="/home/mallory/.ssh/id")
+    words = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+    failed = used.machine.docker("volume", "create", "-d", "sshfs", *words, name, check=False)
+    assert "identity file /home/mallory/.ssh/id cannot be read: permission denied" in failed.stderr
+
+
 def test_a_file_that_others_may_read(used: Used) -> None:
     """After real use, with any umask: 0600 and 0700 wherever anything of this software is, the socket included."""
     used.machine.run(
-        f"umask 0; legacyhost ls; legacyhost inspect {used.key}; legacyhost credential rm attacks 2>/dev/null; "
+        f"umask 0; legacyhost ls; legacyhost inspect {used.key}; "
         "printf 'secret\\n' | legacyhost credential add --password attacks"
     )
     # (systemd makes /var/lib/legacyhost itself, and gives only the last directory StateDirectoryMode=.)
@@ -197,6 +220,7 @@ def test_a_file_that_others_may_read(used: Used) -> None:
     assert used.machine.run(f"{looking} -type f -printf '.'").stdout, "there is something to look at"
     shown = used.machine.run(f"stat -c '%a %U:%G %F' {SOCKET} /run/docker/plugins").stdout.splitlines()
     assert shown == ["600 root:root socket", "700 root:root directory"]
+    used.machine.run("legacyhost credential rm attacks")
 
 
 def test_a_service_started_with_another_umask(used: Used) -> None:
