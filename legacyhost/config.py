@@ -138,6 +138,8 @@ def _option(name: str, value: object) -> str:
     """An option's value as Docker would send it."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise ValueError(f"volume.defaults.{printable(name)} is too large a number")
     if isinstance(value, str | int):
         return str(value)
     raise ValueError(f"volume.defaults.{printable(name)} has to be a string, a number, true or false")
