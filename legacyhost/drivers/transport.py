@@ -28,8 +28,8 @@ FRESH, FRESH_REFUSAL = 1.0, 10.0
 REFUSALS = ("Permission denied", "Host key verification failed", "Too many authentication failures")
 #: Seconds, to the accuracy of which it is noted when the mount was last used; that ssh gets to end when sshfs has.
 USED, PATIENCE, FOREVER = 1.0, 2.0, 3600.0
-#: sshfs's end, as standard input and output; signal(7).
-SOCKET, SIGKILL = 0, 9
+#: sshfs's end, as standard input and output; signal(7); more than any number in a record, times among them.
+SOCKET, SIGKILL, LARGEST = 0, 9, 1e10
 #: Bytes; how many links are remembered, as many as may be made before the times of the first are set.
 CHUNK, KEPT, LONGEST_ERROR, LINKS = 1 << 18, 4096, 200, 64
 #: draft-ietf-secsh-filexfer-02, 3 and 5: requests; flags of attributes, each of two uint32; what has a name is so long.
@@ -48,10 +48,8 @@ class Record:
         #: How often it was made, how often of these again; when last; how long the first took; how patient to be now.
         self.connections = self.reconnects = 0
         self.connected_at = self.took = self.patience = 0.0
-        #: Since when there is none; 0 while there is one.
-        self.lost = self.lost_at = 0.0
-        #: When an attempt last failed, 0 while there is a connection; when anything last went wrong.
-        self.tried = self.noticed = 0.0
+        #: Since when there is none, and when an attempt last failed: 0 while there is one; when anything last did.
+        self.lost = self.lost_at = self.tried = self.noticed = 0.0
         #: What ssh said last when it failed, and when.
         self.error = ""
         self.error_at = 0.0
@@ -66,6 +64,8 @@ class Record:
                     key, _, value = line.partition("=")
                     if key in record.__dict__:  # another version may know others
                         setattr(record, key, type(record.__dict__[key])(value))
+        if not all(0 <= value < LARGEST for value in record.__dict__.values() if value is not record.error):
+            raise ValueError("a number in it is out of range")
         return record
 
     def write(self, path: str) -> None:
