@@ -16,6 +16,8 @@ from legacyhost.errors import Failed
 FILE = "holds.json"
 #: Stands for the IDs of those whose holds were lost with the record; no engine's ID is like it.
 UNKNOWN = "?"
+#: No engine mounts a volume so often for one ID.
+MOST = 1 << 32
 
 
 class Holds:
@@ -33,7 +35,10 @@ class Holds:
         path = self._directory / name / FILE
         try:
             value = json.loads(path.read_bytes())
-            return {str(mount_id): int(count) for mount_id, count in value.items()}
+            held = {str(mount_id): int(count) for mount_id, count in value.items()}
+            if max(held.values(), default=0) > MOST:
+                raise ValueError("nobody counts that far")
+            return held
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
