@@ -54,6 +54,10 @@ _LONGEST_PACKET = 256 * 1024  # as OpenSSH has it (PACKET_MAX_SIZE)
 _MARGIN = 60.0  # paramiko's own time-outs, on top of the time left: the deadline is to come first
 
 
+class TooLong(paramiko.SSHException):  # type: ignore[misc]
+    """A packet that is longer than any that is sent in good faith."""
+
+
 class NoSuchKind(Exception):
     """The server has no host key of the kinds asked for."""
 
@@ -204,7 +208,7 @@ def _bound_packets(packetizer: Any) -> None:
 
     def bounded(count: int, check_rekey: bool = False) -> bytes:
         if count > _LONGEST_PACKET:
-            raise paramiko.SSHException("a packet too long")
+            raise TooLong("a packet too long")
         data: bytes = read_all(count, check_rekey)
         return data
 
@@ -257,7 +261,7 @@ def _why_no_keys(where: str, wire: Wire, error: Exception) -> str:
         too_far = f", or restricted too far by {setting} in its sshd_config" if setting else ""
         return f"{where} and this host have no {what} in common: its SSH server is too old{too_far}"
     if wire.is_greeted:
-        if wire.is_flooded:
+        if wire.is_flooded or isinstance(error, TooLong):
             return f"the key exchange with {where} failed: it sent far more than one takes"
         how = "closed the connection" if wire.is_ended or _is_hang_up(error) else "sent something that is not SSH"
         return f"the key exchange with {where} failed: it {how}"
