@@ -73,11 +73,14 @@ class Way:
         with Remote.connect(self._target, self._host.paths.known_hosts(), deadline) as remote:
             remote.ensure_directory(path, create=False)
             space = remote.free_space(path)
+            shown = clean(path) or "the home directory"
+            if self._writes and space is not None and space.free_bytes == 0:
+                raise Failed(f"cannot write to {shown} on {where}: no space left there")
             if self._writes and not remote.is_writable(path):
-                raise Failed(f"{user} may not write to {clean(path) or 'the home directory'} on {where}")
+                raise Failed(f"{user} may not write to {shown} on {where}")
         can = "can be read and written" if self._writes else "can be read"
         room = "" if space is None else f", {space.free_bytes / 2**30:.1f} GiB are free"
-        return f"{clean(path) or 'the home directory'} {can}{room}"
+        return f"{shown} {can}{room}"
 
     def _once(self, stages: Sequence[Stage]) -> list[tuple[bool, Stage]]:
         """Each stage once, the last of its kind, with whether it was at the jump host: some connect several times."""
