@@ -161,6 +161,9 @@ def _bounded(attempt: Attempt, host: str, port: int, work: Callable[[], T]) -> T
         raise
     except Late as error:
         seconds = f"{attempt.deadline.seconds:.3g} s"
+        if not attempt.stage:
+            why = "this host is busy, or that is too short"
+            raise Failed(f"there was no time to ask {where} within {seconds}: {why}") from error
         raise Failed(f"{where} did not answer within {seconds} (waiting for {attempt.stage})") from error
     except Nonsense as error:
         raise Failed(f"{where} does not speak SFTP properly: {error}") from error
