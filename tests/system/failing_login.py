@@ -122,9 +122,9 @@ def public_key(world: World) -> Arranged:
     return world.account("perry").broken_by("cat $KEY.pub >$KEY")
 
 
-@fails("{where} did not answer within 5 s (waiting for the login)")
+@fails("{where} did not answer within 12 s (waiting for the login)")
 def silent_at_login(world: World) -> Arranged:
-    return odd(world, "hangs-at-login", timeout="5")
+    return odd(world, "hangs-at-login", timeout="12")
 
 
 @fails("{where} closed the connection during the login of anna" + HUNG_UP)
@@ -132,9 +132,9 @@ def closed_at_login(world: World) -> Arranged:
     return odd(world, "closes-at-login")
 
 
-@fails("{where} did not answer within 5 s (waiting for the start of SFTP)")
+@fails("{where} did not answer within 12 s (waiting for the start of SFTP)")
 def silent_at_sftp(world: World) -> Arranged:
-    return odd(world, "hangs-at-sftp", timeout="5")
+    return odd(world, "hangs-at-sftp", timeout="12")
 
 
 @fails("{where} has no SFTP for {user}: its sshd_config needs a line Subsystem sftp")

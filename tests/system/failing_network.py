@@ -82,14 +82,14 @@ def closed_at_once(world: World) -> Arranged:
     return odd(world, "nothing")
 
 
-@fails("{where} did not answer within 5 s (waiting for the greeting of an SSH server)")
+@fails("{where} did not answer within 12 s (waiting for the greeting of an SSH server)")
 def accepted_and_silent(world: World) -> Arranged:
-    return odd(world, "silence", timeout="5")
+    return odd(world, "silence", timeout="12")
 
 
-@fails("{where} did not answer within 5 s (waiting for the key exchange)")
+@fails("{where} did not answer within 12 s (waiting for the key exchange)")
 def greeted_and_silent(world: World) -> Arranged:
-    return odd(world, "greeting", timeout="5")
+    return odd(world, "greeting", timeout="12")
 
 
 @fails("the key exchange with {where} failed: it sent something that is not SSH")

@@ -17,7 +17,7 @@ from .installed import Installed
 from .machine import Machine
 
 #: How many cases at a time: they mostly wait.
-SIDE_BY_SIDE = 6
+SIDE_BY_SIDE = 8
 
 Outcomes = dict[str, Future[dict[str, Said]]]
 

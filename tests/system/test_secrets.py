@@ -39,7 +39,8 @@ def forms(secret: bytes) -> list[bytes]:
         bits = 8 * (offset + len(secret))
         text = base64.b64encode(bytes(offset) + secret)[-(-8 * offset // 6) : bits // 6]
         # Lines are broken: one of the halves is whole.
-        found += [text[:ENOUGH], text[-ENOUGH:]] if len(secret) > 30 else [text]
+        parts = [text[:ENOUGH], text[-ENOUGH:]] if len(secret) > 30 else [text]
+        found += [*parts, *(part.replace(b"+", b"-").replace(b"/", b"_") for part in parts)]
     return found
 
 
