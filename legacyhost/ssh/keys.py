@@ -72,11 +72,12 @@ def for_paramiko(text: Secret) -> Any:
     """The paramiko.PKey of a key in the one form. Raises Failed where it is none."""
     try:
         key: Any = serialization.load_ssh_private_key(text.reveal().encode(), None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        for kind, reader in _READERS:
+            if isinstance(key, kind):
+                return reader.from_private_key(io.StringIO(text.reveal()))
+    except (ValueError, TypeError, UnsupportedAlgorithm, paramiko.SSHException, AssertionError) as error:
+        # The last one is paramiko's word for a public half that is not the private one's.
         raise Failed("a private key that was kept cannot be read") from error
-    for kind, reader in _READERS:
-        if isinstance(key, kind):
-            return reader.from_private_key(io.StringIO(text.reveal()))
     raise Failed("a private key that was kept is of a kind that cannot be used")
 
 
