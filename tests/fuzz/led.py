@@ -23,7 +23,7 @@ def main(name: str, seconds: str, found: Path, keep: Path) -> None:
         target = importlib.import_module("fuzz.targets").TARGETS[name]
     words = found.with_name(f"{name}.words")
     escaped = ["".join(f"\\x{byte:02x}" for byte in word) for word in target.words if 0 < len(word) <= WORD]
-    words.write_text("".join(f'"{word}"\n' for word in escaped))
+    words.write_text("".join(f'"{word}"\n' for word in [*escaped, r"\x00"]))  # an empty file is an error
     limits = [f"-max_total_time={seconds}", f"-max_len={LARGEST}", "-timeout=60", "-rss_limit_mb=1500"]
     output = [f"-artifact_prefix={keep}/broken-", f"-dict={words}", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *limits, *output, str(found), str(CORPUS / name)], target.check)

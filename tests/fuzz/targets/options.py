@@ -221,7 +221,7 @@ def _check_refusal(said: str, text: str, options: Mapping[str, str]) -> None:
 def settings(shown: bytes) -> Settings:
     """What ``ssh -G`` prints: a name in lower case and its value on each line."""
     found: Settings = defaultdict(list)
-    for line in shown.decode(errors="replace").splitlines():
+    for line in filter(None, shown.decode(errors="replace").split("\n")):
         name, _, value = line.partition(" ")
         found[name].append(value)
     return dict(found)
