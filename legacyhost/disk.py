@@ -69,7 +69,7 @@ def reason(error: BaseException) -> str:
         return "the disk is full"
     if isinstance(error, BlockingIOError):
         return "another process is changing it"
-    if str(error).startswith("Could not decode"):
+    if isinstance(error, UnicodeError) or str(error).startswith("Could not decode"):
         return "a text in it is not UTF-8"  # SQLite would show it, whatever it is
     said = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return "".join(c if c.isprintable() else " " for c in said)

@@ -163,7 +163,7 @@ class State:
         try:
             with self._reading:
                 return self._reader.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeError) as error:  # the second where SQLite's own message has such a text in it
             raise self._lost(f"cannot be read: {disk.reason(error)}") from error
 
     def _lost(self, why: str) -> NotServing:
