@@ -146,7 +146,7 @@ def _content(connection: sqlite3.Connection) -> Content:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchone():
         return Content(rows)
     found = connection.execute("SELECT number, moment FROM changes").fetchone()
-    if not found or not isinstance(found[0], int) or not isinstance(found[1], str):
+    if not found or not isinstance(found[0], int) or not isinstance(found[1], str) or not found[1].isprintable():
         raise Unusable("is damaged: its number of changes has no meaning")
     return Content(rows, *found)
 
