@@ -96,18 +96,20 @@ def state_modes(host: Host, plugin: str) -> Iterator[Finding]:
         yield ok("record modes", f"{directory} is for root only")
 
 
-def room(host: Host, check: str, directory: Path, mend: str) -> Iterator[Finding]:
-    """Whether something can still be written below ``directory``."""
+def room(host: Host, check: str, directory: Path, clean: str) -> Iterator[Finding]:
+    """Whether something can still be written below ``directory``; ``clean`` makes room."""
     while not directory.exists():
         directory = directory.parent
     found = os.statvfs(directory)
     if found.f_flag & os.ST_RDONLY:
         where = shlex.quote(_mountpoint(directory))
         why = "no volume can be made, removed or mounted"
-        yield error(check, f"{directory} is on a file system mounted read-only", why, f"mount -o remount,rw {where}")
+        # The file system, or only this mount of it.
+        mend = f"mount -o remount,rw {where} || mount -o remount,bind,rw {where}"
+        yield error(check, f"{directory} is on a file system mounted read-only", why, mend)
     elif found.f_bavail * found.f_frsize < SCARCE or (found.f_files and found.f_favail < FEW):
         why = "volumes can be removed, but not made or mounted"
-        yield error(check, f"no room is left in {directory}", why, mend)
+        yield error(check, f"no room is left in {directory}", why, clean)
     else:
         yield ok(check, f"{found.f_bavail * found.f_frsize / 2**30:.1f} GiB are free in {directory}")
 

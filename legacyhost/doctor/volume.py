@@ -50,7 +50,7 @@ def access(host: Host, driver: Driver, volume: Volume) -> Iterator[Finding]:
         yield error(check, problem.message, "the volume cannot be mounted", command_in(problem.message))
         return
     found = False
-    for each in (target, target.jump):
+    for each in (target.jump, target):
         if each is None:
             continue
         for file in each.identity_files or (() if each.names_a_login else default_identity_files()):
@@ -62,7 +62,8 @@ def access(host: Host, driver: Driver, volume: Volume) -> Iterator[Finding]:
             found = True
             where = place(each.host, each.port)
             why = "no connection is made to a host whose key is not known"
-            yield error(check, f"no host key of {where} is known", why, f"legacyhost trust {where}")
+            jump = f" --jump {each.jump.user}@{place(each.jump.host, each.jump.port)}" if each.jump else ""
+            yield error(check, f"no host key of {where} is known", why, f"legacyhost trust {where}{jump}")
     if not found:
         yield ok(check, str(target))
 

@@ -75,6 +75,12 @@ def test_a_key_of_somebody_else(host: FakeHost, key: Path) -> None:
 def test_a_host_that_is_not_known(host: FakeHost, key: Path) -> None:
     found = only(access(host, IdentityFile=str(key), jump="gate.example.org:2222"))
     assert found.mend == "legacyhost trust gate.example.org:2222"
+    (host.paths.etc / "known_hosts").write_text("")
+    both = access(host, IdentityFile=str(key), jump="gate.example.org:2222")
+    assert [finding.mend for finding in both] == [
+        "legacyhost trust gate.example.org:2222",
+        "legacyhost trust nas.example.org --jump anna@gate.example.org:2222",
+    ]
     only(access(host, IdentityFile=str(key), host_key="SHA256:" + "A" * 43), "ok")
 
 
