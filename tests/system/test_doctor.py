@@ -40,7 +40,7 @@ CASES = {
     "tied to docker": Broken(
         "mkdir -p /etc/systemd/system/legacyhost@.service.d;"
         " printf '[Unit]\\nDescription=Mine\\nRequires=docker.service\\nAfter=docker.service\\n'"
-        " >/etc/systemd/system/legacyhost@.service.d/mine.conf; systemctl daemon-reload",
+        " >/etc/systemd/system/legacyhost@.service.d/all.conf; systemctl daemon-reload",
         "order",
         "has Requires=docker.service",
     ),
@@ -92,7 +92,9 @@ CASES = {
         "a managed plugin called sshfs:latest",
     ),
     "podman told of another place": Broken(
-        f"sed -i 's|/run/docker/plugins/sshfs.sock|/run/sshfs.sock|' {TOLD}", "podman", "has another place"
+        f"rm -f {TOLD}.d/99-*; sed -i 's|/run/docker/plugins/sshfs.sock|/run/sshfs.sock|' {TOLD}",
+        "podman",
+        "has another place",
     ),
     "docker stopped": Broken("systemctl stop docker.socket docker.service", "docker", "is not running"),
     "sshfs not executable": Broken("chmod 644 /usr/bin/sshfs", "sshfs", "is not executable"),
@@ -204,6 +206,18 @@ def test_a_healthy_machine(broken: Installed) -> None:
     assert mounted.startswith("mounted, 1 holder by legacyhost:sshfs:data:")
 
 
+def test_everything_is_broken_at_once(broken: Installed) -> None:
+    """All of it is named, and when every command has been run everything is well."""
+    for case in AT_ONCE:
+        broken.machine.run(["bash", "-c", CASES[case].script])
+    found = problems(ask(broken))
+    said = [(finding["check"], finding["level"]) for finding in found]
+    assert sorted(said) == sorted((CASES[case].check, CASES[case].level) for case in AT_ONCE)
+    for finding in found:
+        mend(broken, finding["mend"])
+    is_well(broken)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_one_thing_is_broken(broken: Installed, case: str) -> None:
     """It is named, nothing else is, and the command that is printed mends it."""
@@ -218,18 +232,6 @@ def test_one_thing_is_broken(broken: Installed, case: str) -> None:
         )
         assert expected.what in finding["what"]
     assert len(found) == (2 if expected.check == "volume" else 1)
-    for finding in found:
-        mend(broken, finding["mend"])
-    is_well(broken)
-
-
-def test_everything_is_broken_at_once(broken: Installed) -> None:
-    """All of it is named, and when every command has been run everything is well."""
-    for case in AT_ONCE:
-        broken.machine.run(["bash", "-c", CASES[case].script])
-    found = problems(ask(broken))
-    said = [(finding["check"], finding["level"]) for finding in found]
-    assert sorted(said) == sorted((CASES[case].check, CASES[case].level) for case in AT_ONCE)
     for finding in found:
         mend(broken, finding["mend"])
     is_well(broken)
@@ -341,6 +343,27 @@ def test_a_read_only_volume_need_not_be_writable(ways: Installed) -> None:
     found = ask(ways, "readonly")
     assert problems(found) == []
     assert found[-1]["what"].startswith("readonly can be read, ")
+
+
+def test_a_clock_that_is_behind(broken: Installed) -> None:
+    """Seen by a record that was changed in a time to come."""
+    record = "/var/lib/legacyhost/sshfs/volumes.db"
+    broken.machine.run(["touch", "-d", "2040-01-01", record])
+    (found,) = problems(ask(broken))
+    broken.machine.run(["touch", record])
+    assert found["check"] == "clock"
+    assert f"{record} is of 2040-01-01" in found["what"]
+
+
+def test_another_login_for_the_same_volume(ways: Installed) -> None:
+    """The commands that are printed for a password that is not taken any more make the volume anew with another."""
+    ways.machine.run("echo bob:other | chpasswd")
+    (found,) = problems(ask(ways, "word"))
+    print(found["mend"])
+    ways.machine.run(["bash", "-c", found["mend"]], input="other\n")
+    ways.machine.run("echo bob:right-and-secret | chpasswd; echo right-and-secret >/root/word")
+    ways.machine.run("legacyhost credential add --replace word </root/word")
+    assert problems(ask(ways, "word")) == []
 
 
 def test_a_volume_that_is_not_there(broken: Installed) -> None:
