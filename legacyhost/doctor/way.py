@@ -18,6 +18,7 @@ from legacyhost.state import Volume
 
 #: What ssh/ calls its stages, in order: a short name, and what has been reached when one is over.
 STAGES = {
+    "the agent": ("agent", "the agent answers"),
     "the look-up of its name": ("name", "the name has an address"),
     "the TCP connection": ("tcp", "the port takes connections"),
     "the greeting of an SSH server": ("greeting", "an SSH server answers"),
@@ -53,13 +54,13 @@ class Way:
                 problem = stopped
         passed = stages if problem is None else stages[:-1]
         for is_at_jump, stage in self._once(passed):
-            short, text = STAGES.get(stage.name, ("onward", "the jump host leads on to it"))
+            short, text = _shown(stage.name)
             detail = f": {stage.detail}" if stage.detail else ""
             what = done if problem is None and short == "directory" else f"{text}{detail}"
             yield ok(self._check(short, is_at_jump), what)
         if problem is not None:
             name = stages[-1].name if stages else "the login"
-            short = STAGES.get(name, ("onward", ""))[0]
+            short = _shown(name)[0]
             is_at_jump = self._target.jump is not None and not any(stage.name.startswith(ONWARD) for stage in stages)
             message = problem.message
             mend = command_in(message) or self._mend(short, self._target.jump if is_at_jump else None)
@@ -134,6 +135,12 @@ class Way:
         jump = target.jump
         words += ["-J", f"{jump.user}@{jump.host}:{jump.port}"] if jump else []
         return [shlex.quote(word) for word in [*words, f"{target.user}@{target.host}"]]
+
+
+def _shown(stage: str) -> tuple[str, str]:
+    if stage.startswith(ONWARD):
+        return "onward", "the jump host leads on to it"
+    return STAGES.get(stage, (stage, f"{stage} is over"))
 
 
 def way(host: Host, plugin: str, driver: Driver, volume: Volume, defaults: Mapping[str, str]) -> Iterator[Finding]:
