@@ -207,7 +207,8 @@ class Mounting:
             detail = failed.detail
         raise Failed(
             f"volume {volume.name} cannot be mounted although the remote host is in order:"
-            f" {detail or 'its program said nothing'}; see {self._mounter.where_to_look(volume.name)}"
+            f" {detail or 'its program said nothing'}; try legacyhost doctor {volume.name}, or"
+            f" see {self._mounter.where_to_look(volume.name)}"
         )
 
     def _mount_once(self, volume: Volume, deadline: Deadline) -> None:
@@ -232,7 +233,9 @@ class Mounting:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             return self.driver.command(volume, mountpoint, folder)
         except OSError as error:
-            raise Failed(f"the files for mounting volume {volume.name} cannot be written: {error.strerror}") from error
+            raise Failed(
+                f"the files for mounting volume {volume.name} cannot be written in {folder}: {error.strerror}"
+            ) from error
 
     def _folder(self, name: str) -> Path:
         return self._runtime / "volumes" / name

@@ -158,8 +158,9 @@ class SshfsDriver:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is damaged"
             return Connection(
-                is_up=False, since=now(), reconnects=0, used=now(), error=f"its record cannot be read: {error}"
+                is_up=False, since=now(), reconnects=0, used=now(), error=f"its record cannot be read: {why}"
             )
         if not record.connections:
             return None

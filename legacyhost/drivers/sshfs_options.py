@@ -6,6 +6,7 @@ Names and meaning: contract of this project for its own; sshfs(1), ssh_config(5)
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address
 
 from legacyhost.options import Option, Options, flag, matching, number, octal, one_of
 
@@ -16,6 +17,16 @@ _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}", re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@\\+-]{0,127}\$?", re.ASCII)
 
 
+def _is_host(text: str) -> bool:
+    """A name, or an IPv4 address as it is usually written: of 010.1 or 1 ssh makes another one (inet_aton(3))."""
+    if re.fullmatch(r"(0[xX][0-9A-Fa-f]*|[0-9]+)(\.(0[xX][0-9A-Fa-f]*|[0-9]+))*\.?", text):
+        try:
+            return str(IPv4Address(text)) == text
+        except ValueError:
+            return False
+    return _HOST.fullmatch(text) is not None
+
+
 def sshcmd(value: str) -> str:
     """``[user@]host:[path]``, as sshfs takes it. Raises ValueError."""
     account, colon, path = value.partition(":")
@@ -24,7 +35,7 @@ def sshcmd(value: str) -> str:
         raise ValueError("has to be [user@]host:[path]; there is no ':' in it")
     if account.startswith("[") or host.startswith("["):
         raise ValueError("cannot have a host in brackets; use its name or an IPv4 address")
-    if not _HOST.fullmatch(host):
+    if not _is_host(host):
         raise ValueError("has to be [user@]host:[path], the host a name or an IPv4 address")
     if at and not _USER.fullmatch(user):
         raise ValueError("has a user name that cannot be one")
@@ -46,7 +57,7 @@ def split_sshcmd(value: str) -> tuple[str, str, str]:
 def jump(value: str) -> str:
     """``[user@]host[:port]`` of a jump host. Raises ValueError."""
     user, host, port = split_jump(value)
-    if not _HOST.fullmatch(host) or ("@" in value and not _USER.fullmatch(user)) or not 0 < port < 65536:
+    if not _is_host(host) or ("@" in value and not _USER.fullmatch(user)) or not 0 < port < 65536:
         raise ValueError("has to be [user@]host[:port], the host a name or an IPv4 address")
     return value
 

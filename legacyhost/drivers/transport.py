@@ -1,12 +1,12 @@
 """The SSH connection below an sshfs mount: made again when it is lost, watched, and, if wanted, without chown.
 
-sshfs runs this in place of ssh (``ssh_command=``), each time it needs a connection. The first attempt of a mount is
-ssh's own. Later ones are repeated for as long as an operation may wait (``fail_after``), because sshfs itself fails
-everybody who waits at the first refusal; once the host has been away for longer, everybody gets a prompt error.
+sshfs runs this in place of ssh, each time it needs a connection. The first attempt of a mount is ssh's own. Later ones
+are repeated as long as an operation may wait (``fail_after``), because sshfs itself fails everybody who waits at the
+first refusal; once the host has been away for longer, everybody gets a prompt error. What ssh receives goes to sshfs
+directly; only what sshfs sends passes through here.
 
-What ssh receives goes to sshfs directly; only what sshfs sends passes through here. Runs as a script of its own
-(``python3 -I -S``), so it knows nothing but the standard library, and as little of that as can be: it is started while
-a container waits. The service reads what it records, and, in the time of the record's file, when it was last used.
+Runs as a script of its own (``python3 -I -S``), with as little of the standard library as can be: a container waits.
+The service reads what it records, and, in the time of the record's file, when it was last used.
 """
 
 from __future__ import annotations
@@ -141,7 +141,10 @@ class Ssh:
         # Run when it has logged in, by the shell in $SHELL or else in the passwd file, which may be anything.
         tell = ["-oPermitLocalCommand=yes", f"-oLocalCommand=echo {self._token} >&2"]
         environment = {**os.environ, "SHELL": "/bin/sh"}
-        self.pid = os.posix_spawnp("ssh", ["ssh", *tell, *arguments], environment, file_actions=actions)
+        try:
+            self.pid = os.posix_spawnp("ssh", ["ssh", *tell, *arguments], environment, file_actions=actions)
+        except FileNotFoundError:
+            sys.exit("ssh is not installed on this host: apt install openssh-client")
         os.close(theirs)
         os.close(source)
         self.ended = os.pidfd_open(self.pid)
@@ -337,13 +340,9 @@ def _log(text: str) -> None:
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """``arguments`` are ssh's; the rest comes in variables, because sshfs cannot quote."""
-    return Transport(
-        environment["LEGACYHOST_RECORD"],
-        float(environment["LEGACYHOST_FAIL_AFTER"]),
-        float(environment["LEGACYHOST_SILENCE"]),
-        arguments,
-        ignore_chown=environment["LEGACYHOST_CHOWN"] == "ignore",
-    ).run()
+    names = ("RECORD", "FAIL_AFTER", "SILENCE", "CHOWN")
+    record, fail_after, silence, chown = (environment[f"LEGACYHOST_{name}"] for name in names)
+    return Transport(record, float(fail_after), float(silence), arguments, ignore_chown=chown == "ignore").run()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ and the mount is still seen by the container engines. Source of the facts: syste
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import time
 from fnmatch import fnmatchcase
@@ -24,6 +25,8 @@ SERIAL = "????????"
 SUFFIX = ".service"
 #: What systemd says of a unit whose program is no more; nothing at all while it is executed anew itself.
 ENDED = ("inactive", "failed", "deactivating", "unknown")
+#: How lines of sshfs begin that say no more than that its ssh has ended.
+CONSEQUENCES = ("read: ", "remote host has disconnected")
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
 #: Seconds in which it usually does.
@@ -93,7 +96,7 @@ class UnitMounter:
             run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", source + SUFFIX], PATIENCE)
             if source_of(mountpoint) == source:
                 self._detach(volume, mountpoint)
-            raise MountFailed(_last_words(source + SUFFIX) or ran.stderr.strip())
+            raise MountFailed(_last_words(source + SUFFIX) or _not_started(ran.stderr))
         if source_of(mountpoint) is None:
             raise MountFailed(_last_words(source + SUFFIX) or "it was unmounted again at once")
 
@@ -193,9 +196,17 @@ class UnitMounter:
 
 
 def _last_words(unit: str) -> str:
-    """The last line the unit's program wrote, for a failure nothing else explains."""
-    ran = run(["journalctl", "--quiet", "--output=cat", "--lines=1", f"_SYSTEMD_UNIT={unit}"], PATIENCE)
-    return ran.stdout.strip()
+    """The last telling line the unit's program wrote, for a failure nothing else explains."""
+    ran = run(["journalctl", "--quiet", "--output=cat", "--lines=9", f"_SYSTEMD_UNIT={unit}"], PATIENCE)
+    lines = [line.strip() for line in ran.stdout.splitlines() if line.strip()]
+    # ssh has said why; then it is gone, and sshfs says that.
+    return next((line for line in reversed(lines) if not line.startswith(CONSEQUENCES)), lines[-1] if lines else "")
+
+
+def _not_started(said: str) -> str:
+    """What systemd-run has said, in other words where somebody can do something about it."""
+    missing = re.search(r"Failed to find executable (\S+):", said)
+    return f"{missing[1]} is not installed on this host: apt install {missing[1]}" if missing else said.strip()
 
 
 def _quote(value: object) -> str:

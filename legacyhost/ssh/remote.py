@@ -47,7 +47,11 @@ class Remote:
         attempt = Attempt(deadline)
 
         try:
-            dial = None if target.jump is None else _reach(target.jump, known_hosts, attempt)
+            dial = (
+                None
+                if target.jump is None
+                else _reach(target.jump, place(target.host, target.port), known_hosts, attempt)
+            )
 
             def work() -> Remote:
                 connection = _log_in(target, known_hosts, attempt, dial)
@@ -116,9 +120,12 @@ class Remote:
         return _bounded(self._attempt, self._target.host, self._target.port, work)
 
 
-def _reach(jump: Target, known_hosts: Sequence[Path], attempt: Attempt) -> Dial:
-    """The way through a jump host, which is checked and logged in to like any other. Raises Failed."""
-    connection = _bounded(attempt, jump.host, jump.port, lambda: _log_in(jump, known_hosts, attempt, None))
+def _reach(jump: Target, to: str, known_hosts: Sequence[Path], attempt: Attempt) -> Dial:
+    """The way to a host through a jump host, which is checked and logged in to like any other. Raises Failed."""
+    try:
+        connection = _bounded(attempt, jump.host, jump.port, lambda: _log_in(jump, known_hosts, attempt, None))
+    except PluginError as error:
+        raise Failed(f"on the way to {to} by its jump host: {error.message}") from error
     return by_way_of(connection, place(jump.host, jump.port), clean(jump.user))
 
 
@@ -146,7 +153,7 @@ def meet(
     """
     attempt = Attempt(deadline)
     try:
-        dial = None if jump is None else _reach(jump, known_hosts, attempt)
+        dial = None if jump is None else _reach(jump, place(host, port), known_hosts, attempt)
         return _bounded(attempt, host, port, lambda: trust.meet(host, port, known_hosts, attempt, fingerprint, dial))
     finally:
         attempt.close()

@@ -169,7 +169,8 @@ def _connect_to_pinned(target: Target, pin: str, attempt: Attempt, dial: Dial | 
     if isinstance(found, list):
         raise Failed(
             f"host key of {place(target.host, target.port)} is not the one of host_key= ({pin}): the server has "
-            f"{', '.join(map(str, found))}; do not go on unless you know why"
+            f"{', '.join(map(str, found))}; do not go on unless you know why (then make the volume anew with the new"
+            " host_key=: the remote data stays)"
         )
     return found
 

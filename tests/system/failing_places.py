@@ -7,7 +7,10 @@ from .failing import Arranged, Volume, World, fails, on, reconfigured
 #: Of mounts, and of those alone.
 FILES = "/run/legacyhost/sshfs/volumes"
 #: What only the mount's own program can say, after the same login with paramiko has worked.
-IN_ORDER = "volume {volume} cannot be mounted although the remote host is in order: {*}; see journalctl -u {*}"
+IN_ORDER = (
+    "volume {volume} cannot be mounted although the remote host is in order: %s; try legacyhost doctor {volume}, or see"
+    " journalctl -u {*}"
+)
 
 
 @fails("{where} has no directory data: make it there (with create=true that is done when a volume is created)")
@@ -91,28 +94,28 @@ def confined_to_a_directory(world: World) -> Arranged:
     yield None
 
 
-@fails(None, IN_ORDER, is_alone=True)
+@fails(None, IN_ORDER % "sshfs is not installed on this host: apt install sshfs", is_alone=True)
 def no_sshfs(world: World) -> Arranged:
     return world.account("simon").broken_by(
         "mv /usr/bin/sshfs /usr/bin/sshfs-away", mended_by="mv /usr/bin/sshfs-away /usr/bin/sshfs"
     )
 
 
-@fails(None, IN_ORDER, is_alone=True)
+@fails(None, IN_ORDER % "ssh is not installed on this host: apt install openssh-client", is_alone=True)
 def no_ssh(world: World) -> Arranged:
     return world.account("silke").broken_by(
         "mv /usr/bin/ssh /usr/bin/ssh-away", mended_by="mv /usr/bin/ssh-away /usr/bin/ssh"
     )
 
 
-@fails(None, IN_ORDER, is_alone=True)
+@fails(None, IN_ORDER % "fuse: {*}", is_alone=True)
 def no_fuse(world: World) -> Arranged:
     return world.account("fabian").broken_by(
         "umount /dev/fuse; rm /dev/fuse", mended_by="mknod -m 666 /dev/fuse c 10 229"
     )
 
 
-@fails(None, "the files for mounting volume {volume} cannot be written: No space left on device", is_alone=True)
+@fails(None, "the files for mounting volume {volume} cannot be written in {*}: No space left on device", is_alone=True)
 def no_room_here(world: World) -> Arranged:
     return world.account("ronja").broken_by(
         f"mkdir -p {FILES}; mount -t tmpfs -o size=4k,mode=700 tmpfs {FILES}; dd if=/dev/zero of={FILES}/full; true",
@@ -120,11 +123,16 @@ def no_room_here(world: World) -> Arranged:
     )
 
 
-@fails(None, IN_ORDER)
+@fails(
+    None,
+    IN_ORDER % "bind 203.0.113.5: Cannot assign requested address{*}",
+)
 def address_this_host_has_not(world: World) -> Arranged:
     return world.account("bodo").broken_by("true", BindAddress="203.0.113.5")
 
 
-@fails(None, IN_ORDER)
+@fails(
+    None, IN_ORDER % "Unable to negotiate with 127.0.0.1 port {*}: no matching cipher found. Their offer: aes128-ctr"
+)
 def ciphers_option_the_server_has_none_of(world: World) -> Arranged:
     return reconfigured(world, "Ciphers aes128-ctr", world.server(), Ciphers="aes256-gcm@openssh.com")

@@ -182,7 +182,10 @@ def test_a_jump_host(place: Place, target: Sshd, jump: Sshd) -> None:
     assert jump.log.read_text().count("Accepted publickey") == before + 4
 
     (jump.directory / "authorized_keys").write_text(Path(f"{jump.client_key}.pub").read_text())
-    with pytest.raises(Failed, match=rf"^{jump.host}:{jump.port} refused the login"):
+    with pytest.raises(
+        Failed,
+        match=rf"^on the way to {target.host}:\d+ by its jump host: {jump.host}:{jump.port} refused the login",
+    ):
         place.both(place.driver(), target, credential="both", jump=way)
     place.store.write("of-the-gate", kept(jump))
     place.both(
@@ -223,7 +226,10 @@ def test_what_a_jump_host_can_refuse(tmp_path: Path, target: Sshd) -> None:
             Failed, match=rf"jump host {jump.host}:{jump.port} does not let {jump.user} connect to {target.host}"
         ):
             place.both(place.driver(), target, **given)
-    with pytest.raises(Failed, match=rf"^{jump.host}:{jump.port} refused the connection"):
+    with pytest.raises(
+        Failed,
+        match=rf"^on the way to {target.host}:\d+ by its jump host: {jump.host}:{jump.port} refused the connection",
+    ):
         place.both(place.driver(), target, **given)
     with Sshd(tmp_path / "open", kinds=["ed25519"]) as jump:
         (tmp_path / "known_hosts").write_text(jump.known_hosts_line() + "\n")

@@ -252,3 +252,14 @@ def test_an_option_that_means_the_opposite_is_not_ignored() -> None:
     """noauto_cache without an effect would leave the cache on."""
     with pytest.raises(InvalidRequest, match="give auto_cache=false"):
         TABLE.parse({"sshcmd": "anna@nas:", "noauto_cache": ""})
+
+
+@pytest.mark.parametrize("host", ["1", "127.1", "010.0.0.1", "0x7f.0.0.1", "1.2.3.4.5", "256.1.1.1", "1.2.3.4."])
+def test_an_address_that_ssh_takes_for_another_is_refused(host: str) -> None:
+    """The check before and known_hosts would mean one host, the mount another."""
+    with pytest.raises(InvalidRequest, match="the host a name or an IPv4 address"):
+        TABLE.parse({"sshcmd": f"anna@{host}:/srv"})
+    with pytest.raises(InvalidRequest, match="the host a name or an IPv4 address"):
+        TABLE.parse({"jump": host})
+    assert TABLE.parse({"sshcmd": "10.0.0.1:/srv", "jump": "192.0.2.1:22"})
+    assert TABLE.parse({"sshcmd": "0xabc.example.org:/srv", "jump": "1.example.org"})

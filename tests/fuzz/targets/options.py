@@ -47,8 +47,6 @@ SETTLED = {
     "updatehostkeys": ["false"],
     "user": ["root"],
 }
-#: What inet_aton(3) takes for an address.
-ADDRESS = re.compile(r"(0[xX][0-9A-Fa-f]*|[0-9]+)(\.(0[xX][0-9A-Fa-f]*|[0-9]+)){0,3}")
 Settings = dict[str, list[str]]
 
 
@@ -162,8 +160,7 @@ def _check_ssh(command: MountCommand, configuration: Path, options: Mapping[str,
     expected = {
         "port": [options.get("port", "22")],
         "user": [account.rpartition("@")[0]],
-        # ssh writes an address in its usual form, whatever the form it was given in.
-        "hostname": found["hostname"] if ADDRESS.fullmatch(host) else [host.lower()],
+        "hostname": [host.lower()],
         "host": [host],
         "batchmode": ["no" if options.keys() & {"password", "credential"} else "yes"],
         **{
