@@ -129,8 +129,9 @@ class Wire:
         if self.is_greeted:
             return
         self.head += data
-        if re.search(rb"(?m)^SSH-[^\n]*\n", self.head):
+        if greeting := re.search(rb"(?m)^SSH-[^\n]*\n", self.head):
             self.is_greeted = True
+            self._attempt.note(clean(greeting[0], limit=80))
             self._attempt.stage = "the key exchange"
 
 

@@ -43,8 +43,10 @@ class _Question:
         self._password = None
 
 
-def log_in(transport: Any, target: Target, credentials: Credentials) -> None:
-    """Authenticate a transport whose host key is accepted. Raises Failed with what was tried and what is offered.
+def log_in(transport: Any, target: Target, credentials: Credentials) -> str:
+    """Authenticate a transport whose host key is accepted, and say how.
+
+    Raises Failed with what was tried and what is offered.
 
     Keys first, then the password, each only if the server offers its method; every one at most once, for
     servers count. A server may ask for several (AuthenticationMethods in sshd_config(5)).
@@ -66,6 +68,7 @@ def log_in(transport: Any, target: Target, credentials: Credentials) -> None:
             question.forget_password()
             if not is_accepted:  # asking the same once more would only count as one more failure
                 steps = [other for other in steps if other.method != "keyboard-interactive"]
+    return ", ".join(tried)
 
 
 def _ask_for_methods(transport: Any, target: Target) -> list[str]:

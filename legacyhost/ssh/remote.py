@@ -134,7 +134,7 @@ def _log_in(target: Target, known_hosts: Sequence[Path], attempt: Attempt, dial:
     credentials = identities.credentials_of(target, default_identity_files(), attempt)
     connection = trust.connect_to_trusted(target, known_hosts, attempt, dial)
     attempt.stage = "the login"
-    login.log_in(connection.transport, target, credentials)
+    attempt.note(f"{clean(target.user)}: {login.log_in(connection.transport, target, credentials)}")
     return connection
 
 

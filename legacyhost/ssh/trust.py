@@ -61,6 +61,8 @@ def connect_to_trusted(
     else:
         connection = _connect(target.host, target.port, order(known), attempt, dial)
         standing = judge(known, target.host, connection.key, connection.certificate)
+    attempt.stage = "the check of its host key"
+    attempt.note(str(connection.key))
     if standing.status is not Status.TRUSTED:
         connection.close()
         raise Failed(_refusal(standing, known, target.host, target.port, connection.key, target.jump))

@@ -260,7 +260,7 @@ STOPS = {
     ),
     "host key changed": Stop(
         f"rm {SSHD}/host_key*; ssh-keygen -q -t ed25519 -N '' -f {SSHD}/host_key; {RESTART}",
-        "key exchange",
+        "host key",
         f"host key of {WHERE} has changed",
     ),
     "key not taken": Stop(
