@@ -19,6 +19,9 @@ from legacyhost.ssh.keyfiles import LARGEST, is_encrypted
 from legacyhost.ssh.target import HostKey, Secret, Target
 from legacyhost.ssh.wording import clean, reason
 
+#: Below it are the mounts: what is read there may hang.
+_VOLUMES = "/run/legacyhost/"
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -125,6 +128,8 @@ def _read(file: str, shown: str) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise Failed(f"{shown} is not a file")
+            if str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith(_VOLUMES):
+                raise Failed(f"{shown} is on a volume; a key that opens one has to be somewhere else")
             data = os.read(descriptor, LARGEST)
         finally:
             os.close(descriptor)

@@ -14,6 +14,7 @@ from sshd import KINDS, Sshd, keygen, time_limit
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
+from legacyhost.ssh import identities
 from legacyhost.ssh.attempt import Attempt
 from legacyhost.ssh.identities import credentials_of
 from legacyhost.ssh.remote import Remote
@@ -67,6 +68,16 @@ def test_keys_of_every_kind_and_form(server: Sshd, tmp_path: Path, kind: str, fo
     password = Secret(passphrase) if passphrase else None
     with _connect(server, (str(file),), password) as remote:
         remote.ensure_directory("", create=False)
+
+
+def test_a_key_on_a_volume_by_way_of_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it really is counts, not its spelling."""
+    monkeypatch.setattr(identities, "_VOLUMES", f"{tmp_path}/volumes/")
+    (tmp_path / "volumes").mkdir()
+    real = keygen(tmp_path / "volumes" / "key", "ed25519")
+    (tmp_path / "link").symlink_to(real)
+    with pytest.raises(Failed, match="is on a volume"):
+        credentials_of(Target("nas", "anna", identity_files=(str(tmp_path / "link"),)), [], soon())
 
 
 def test_the_second_key_is_tried_after_the_first(server: Sshd, tmp_path: Path) -> None:
