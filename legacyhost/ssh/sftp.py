@@ -196,12 +196,12 @@ class _Heard:
         return data
 
     def words(self) -> bytes:
-        """What it has said so far; waits a moment for more of it."""
+        """What it has said so far, up to the first byte of SFTP's; waits a moment for more of it."""
         self._channel.settimeout(_A_MOMENT)
         said = self._head
         with suppress(OSError):
             said += self._channel.recv(_MOST_HEARD)
-        return said
+        return said.partition(b"\0")[0]
 
 
 class _Replies:

@@ -9,7 +9,10 @@ from .sshd import SshServer
 CREDENTIALS = "/etc/legacyhost/credentials"
 
 
-@fails("{jump} refused the connection: is an SSH server running there, on that port?")
+@fails(
+    "on the way to {where} by its jump host: {jump} refused the connection: is an SSH server running there, on that"
+    " port?"
+)
 def jump_host_down(world: World) -> Arranged:
     jump, volume = _by_way_of_a_jump_host(world, "jutta")
     yield volume
@@ -17,7 +20,10 @@ def jump_host_down(world: World) -> Arranged:
     yield None
 
 
-@fails("host key of {jump} is not known (ED25519 {fingerprint}); if that is right: legacyhost trust {jump}")
+@fails(
+    "on the way to {where} by its jump host: host key of {jump} is not known (ED25519 {fingerprint}); if that is right:"
+    " legacyhost trust {jump}"
+)
 def jump_host_unknown(world: World) -> Arranged:
     jump, volume = _by_way_of_a_jump_host(world, "julia")
     yield volume
@@ -26,8 +32,8 @@ def jump_host_unknown(world: World) -> Arranged:
 
 
 @fails(
-    "{jump} refused the login of {user} (tried: key {key}; the server accepts: publickey): is one of these keys in"
-    " authorized_keys there, and the account not locked?"
+    "on the way to {where} by its jump host: {jump} refused the login of {user} (tried: key {key}; the server accepts:"
+    " publickey): is one of these keys in authorized_keys there, and the account not locked?"
 )
 def jump_host_refuses_the_login(world: World) -> Arranged:
     jump, volume = _by_way_of_a_jump_host(world, "jonas")

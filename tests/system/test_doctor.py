@@ -218,6 +218,7 @@ def test_everything_is_broken_at_once(broken: Installed) -> None:
     is_well(broken)
 
 
+@pytest.mark.any_debian
 @pytest.mark.parametrize("case", CASES)
 def test_one_thing_is_broken(broken: Installed, case: str) -> None:
     """It is named, nothing else is, and the command that is printed mends it."""

@@ -72,6 +72,7 @@ def fill_disk(installed: Installed) -> None:
     assert installed.machine.run(f"echo x >{STATE}/more", check=False).returncode != 0
 
 
+@pytest.mark.any_debian
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_the_command_in_dockers_message_mends_the_record(fresh: Installed, damage: str) -> None:
     """It is typed as docker shows it; then docker has every volume with everything it knew of it."""
@@ -100,6 +101,7 @@ def test_the_command_in_dockers_message_mends_the_record(fresh: Installed, damag
     assert "nothing to restore" in machine.run(command[0], check=False).stderr
 
 
+@pytest.mark.any_debian
 def test_a_full_disk(fresh: Installed) -> None:
     """Create says so; what is there works, can be removed, and survives a restart of everything."""
     machine = fresh.machine
@@ -134,6 +136,7 @@ def test_a_full_disk(fresh: Installed) -> None:
     assert set(labels(fresh)) == {*names, "later"} - {"more-0", "more-1"}
 
 
+@pytest.mark.any_debian
 def test_a_read_only_disk(fresh: Installed) -> None:
     """The plugin does not serve and docker says why; it goes on by itself when the disk is writable again."""
     machine = fresh.machine
@@ -152,6 +155,7 @@ def test_a_read_only_disk(fresh: Installed) -> None:
     assert labels(fresh) == before
 
 
+@pytest.mark.any_debian
 def test_a_record_that_is_lost_while_it_is_served(fresh: Installed) -> None:
     """Nothing is answered from then on; the status says what to do, and after that docker has all it had."""
     machine = fresh.machine

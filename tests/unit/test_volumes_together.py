@@ -113,7 +113,8 @@ def test_a_mount_that_fails_twice_for_no_reason_says_where_to_look(data: World, 
     with pytest.raises(Failed) as caught:
         data.volumes.mount("data", "1")
     assert caught.value.message == (
-        f"volume data cannot be mounted although the remote host is in order: {shown}; see look-at data"
+        f"volume data cannot be mounted although the remote host is in order: {shown};"
+        " try legacyhost doctor data, or see look-at data"
     )
     assert data.mounter.mounting.taken == ["data", "data"]
     data.assert_nothing_is_left()
