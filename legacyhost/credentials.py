@@ -7,6 +7,7 @@ Not with the TPM: a secret must not be lost because the firmware was updated.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -26,9 +27,11 @@ from legacyhost.wire import printable
 #: Bytes of a file, and of a secret, that are plausible.
 LARGEST = 256 * 1024
 #: Seconds for systemd-creds, which takes ten milliseconds.
-PATIENCE = 20.0
+PATIENCE = 5.0
 PROGRAM = "systemd-creds"
 _NAME = "legacyhost"
+#: How files begin that are not complete yet.
+_DRAFT = ".new-"
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 _FIELDS = ("password", "key", "certificate", "created")
 
@@ -55,6 +58,19 @@ class Store:
     def names(self) -> list[str]:
         """Those that were added by name, sorted. Raises Failed."""
         return self._names(self._directory)
+
+    def plugins(self) -> list[str]:
+        """Those for whose volumes passwords are kept, or have been. Raises Failed."""
+        try:
+            return sorted(
+                entry.name[1:]
+                for entry in os.scandir(self._directory)
+                if is_name(entry.name[1:]) and entry.name[0] == "@"
+            )
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Failed(f"the credentials in {self._directory} cannot be listed: {disk.reason(error)}") from error
 
     def of_volumes(self, plugin: str) -> list[str]:
         """The volumes of a plugin for which a password is kept, sorted. Raises Failed."""
@@ -106,27 +122,39 @@ class Store:
         data, why_not = _encrypted(plain)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            draft = path.with_name(f".{secrets.token_hex(8)}")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if replace:
-                    draft.replace(path)
-                else:
-                    os.link(draft, path)  # fails where there is one by now
-            finally:
-                draft.unlink(missing_ok=True)
-            disk.sync(path.parent)
+            with disk.lock(path.parent):
+                self._write(path, data, replace=replace)
         except FileExistsError as error:
             raise Failed(
                 f"there is a {_shown(name)} already; to replace it: legacyhost credential add --replace {name}"
             ) from error
         except OSError as error:
-            raise Failed(f"{_shown(name)} cannot be written in {path.parent}: {disk.reason(error)}") from error
+            restart = (
+                "; if that directory is new: systemctl try-restart 'legacyhost@*.service'"
+                if error.errno == errno.EROFS
+                else ""
+            )
+            raise Failed(f"{_shown(name)} cannot be written in {path.parent}: {disk.reason(error)}{restart}") from error
         return why_not
+
+    def _write(self, path: Path, data: bytes, *, replace: bool) -> None:
+        """Raises OSError. Who calls has the directory's lock."""
+        for left in path.parent.glob(f"{_DRAFT}*"):
+            left.unlink()  # by somebody who was interrupted
+        draft = path.with_name(f"{_DRAFT}{secrets.token_hex(8)}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if replace:
+                draft.replace(path)
+            else:
+                os.link(draft, path)  # fails where there is one by now
+        finally:
+            draft.unlink(missing_ok=True)
+        disk.sync(path.parent)
 
     def remove(self, name: str) -> None:
         """Nothing happens where there is none. Raises Failed."""
@@ -172,10 +200,7 @@ def _shown(name: str) -> str:
 
 
 def _again(name: str, what: str = "give it again") -> str:
-    if name.startswith("@"):
-        volume = name.partition("/")[2]
-        return f"to give it again: docker volume rm {volume} (the remote data stays), and create it as before"
-    replace = "--replace " if what == "give it again" else ""
+    replace = "--replace " if what == "give it again" or name.startswith("@") else ""
     return f"to {what}: legacyhost credential add {replace}{name}"
 
 
@@ -205,7 +230,7 @@ def _systemd_creds(verb: str, data: bytes, failure: str, remedy: str) -> bytes:
         said = ran.stderr.decode(errors="replace").strip().splitlines()
         why = printable(said[-1]) if said else f"status {ran.returncode}"
     except subprocess.TimeoutExpired:
-        why = f"no end within {PATIENCE:.0f} s"
+        raise Failed(f"{failure} now: {PROGRAM} has not ended within {PATIENCE:.0f} s") from None
     except OSError as error:
         why = disk.reason(error)
     raise Failed(f"{failure} ({PROGRAM}: {why}); {remedy}")

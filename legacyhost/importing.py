@@ -77,7 +77,8 @@ def _planned(
             found.name,
             REFUSED,
             reason=f"a volume of that name exists, with another remote directory ({existing[found.name]}); to have this"
-            f" one: docker volume rm {found.name} (the remote data stays), then import again",
+            f" one: docker volume rm {found.name} (the remote data stays, unless it was created with on_remove=purge),"
+            " then import again",
         )
     options, login = dict(found.options), None
     if found.password or found.key:
@@ -149,9 +150,10 @@ def carry_out(items: Iterable[Item], store: Store, call: Call) -> Iterator[Item]
             continue
         name = item.options.get("credential", "")
         is_new = item.login is not None and name not in written
+        notes = item.notes
         try:
-            if item.login is not None and is_new:
-                store.write(name, item.login)
+            if item.login is not None and is_new and (why_not := store.write(name, item.login)):
+                notes = (*notes, f"credential {name}: {why_not}")
             call("VolumeDriver.Create", {"Name": item.name, "Opts": dict(item.options)})
         except PluginError as error:
             reason = error.message
@@ -160,7 +162,7 @@ def carry_out(items: Iterable[Item], store: Store, call: Call) -> Iterator[Item]
             yield replace(item, action=FAILED, reason=reason)
             continue
         written.add(name)
-        yield replace(item, action=CREATED)
+        yield replace(item, action=CREATED, notes=notes)
 
 
 def _taken_back(item: Item, store: Store, call: Call) -> str:

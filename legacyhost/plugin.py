@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 from legacyhost import config as configuration
 from legacyhost import log
@@ -21,8 +22,9 @@ from legacyhost.mounts import Mounter
 from legacyhost.mounts.mountpoints import HostMountpoints
 from legacyhost.mounts.processes import ProcessMounter
 from legacyhost.mounts.units import UnitMounter, is_systemd_running
+from legacyhost.record import Missing, Unusable, fields
 from legacyhost.rpc import Plugin
-from legacyhost.state import State
+from legacyhost.state import State, Volume, load
 from legacyhost.surfaces import volume as volume_surface
 from legacyhost.turns import Turns
 from legacyhost.volumes import Volumes
@@ -146,7 +148,15 @@ def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
     HostMountpoints(runtime).set_up()
     holds, history, turns = Holds(runtime / "volumes"), History(runtime / "history"), Turns()
     mounting = build_mounting(name, driver, paths)
-    volumes = Volumes(state=state, holds=holds, history=history, turns=turns, mounting=mounting, scope=section.scope)
+    volumes = Volumes(
+        state=state,
+        holds=holds,
+        history=history,
+        turns=turns,
+        mounting=mounting,
+        scope=section.scope,
+        elsewhere=partial(recorded_elsewhere, name, paths),
+    )
     convergence = Convergence(holds, history, turns, mounting)
     volumes.on_interest, volumes.on_doubt, volumes.on_mounted = (
         convergence.probe,
@@ -156,6 +166,21 @@ def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
     convergence.start()
     threading.Thread(target=volumes.keep_secrets, name="secrets", daemon=True).start()
     return volumes
+
+
+def recorded_elsewhere(name: str, paths: Paths) -> list[Volume]:
+    """The volumes of all other plugins of this host, whether those run or not. Raises StateError."""
+    found = []
+    for directory in sorted(paths.state.iterdir()):
+        if directory.name == name or not directory.is_dir():
+            continue
+        try:
+            found += [Volume(*fields(row)) for row in load(directory).rows]
+        except Missing:
+            continue
+        except Unusable as error:
+            raise StateError(f"the record of volumes of the plugin {directory.name} {error}") from error
+    return found
 
 
 def build_state(name: str, paths: Paths) -> State:

@@ -235,8 +235,15 @@ def change(
 
 
 def wipe(connection: sqlite3.Connection) -> None:
-    """Leave nothing in its log of what was overwritten; in the file nothing is left anyway. Raises sqlite3.Error."""
-    (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    """Leave nothing in its log of what was overwritten; in the file nothing is left anyway.
+
+    Raises sqlite3.Error, at once where somebody reads it.
+    """
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {PATIENCE * 1000:.0f}")
     if is_busy:
         raise sqlite3.OperationalError("its log is being read")
 

@@ -29,6 +29,8 @@ FILE = "volumes.db"
 MARKER = "volumes.made"
 #: Seconds between two attempts to make a backup anew that could not be written.
 RETRY = 5.0
+#: How often the logs are tried to be emptied, a second apart.
+WIPES = 10
 
 _MOUNT_IT = "{} is on a file system mounted read-only; mount it writable"
 
@@ -112,15 +114,27 @@ class State:
         self._change(f"volume {volume.name} cannot be recorded", [_adding(volume)])
 
     def replace(self, volume: Volume) -> None:
-        """Record the volume of that name so from now on, and leave nothing of how it was. Raises StateError."""
-        failure = f"volume {volume.name} cannot be recorded anew"
-        self._change(failure, [_removing(volume.name), _adding(volume)])
-        with self._writing, self._reading:
-            try:
-                record.wipe(self._writer)
-            except sqlite3.Error as error:
-                raise StateError(f"{failure} in {self.path}: {_why(error, self.path.parent)}") from error
-            self._backup.wipe()
+        """Record the volume of that name so from now on; see wipe(). Raises StateError."""
+        self._change(f"volume {volume.name} cannot be recorded anew", [_removing(volume.name), _adding(volume)])
+
+    def wipe(self) -> None:
+        """Leave nothing, in the logs either, of what was replaced or removed. Raises StateError.
+
+        Waits for others who read the file at the moment; nobody waits for it.
+        """
+        for attempt in range(WIPES):
+            with self._writing:
+                try:
+                    record.wipe(self._writer)
+                    self._backup.wipe()
+                    return
+                except sqlite3.Error as error:
+                    if attempt == WIPES - 1:
+                        raise StateError(
+                            f"what was replaced in {self.path} stays in its log until the next start:"
+                            f" {_why(error, self.path.parent)}"
+                        ) from error
+            self._is_closed.wait(1.0)
 
     def remove(self, name: str) -> None:
         """Durable when this returns; the room for it is kept. Raises NoSuchVolume."""

@@ -39,7 +39,10 @@ class Volumes:
         turns: Turns,
         mounting: Mounting,
         scope: str = "local",
+        elsewhere: Callable[[], Sequence[Volume]] = lambda: (),
     ) -> None:
+        """``elsewhere`` gives the volumes of other plugins on this host. Raises PluginError."""
+        self._elsewhere = elsewhere
         self._state = state
         self._holds = holds
         self._history = history
@@ -98,12 +101,16 @@ class Volumes:
                     return
                 raise Refused(
                     f"volume {name} exists already, with other options; to change them: docker volume rm {name}"
-                    " (the remote data stays), then create it again"
+                    " (the remote data stays, unless it was created with on_remove=purge), then create it again"
                 )
             volume = Volume(name, parsed, now())
             facts = driver.prepare(volume, deadline)
-            # Should the last step fail, what was kept is deleted by keep_secrets(): whether it did fail is not certain.
-            self._state.add(driver.keep(Volume(name, parsed, volume.created, facts)))
+            kept = driver.keep(Volume(name, parsed, volume.created, facts))
+            try:
+                self._state.add(kept)
+            except PluginError:
+                _try(partial(self._forget_secret, name), name)
+                raise
             self._history.state(name, NOT_MOUNTED)
 
     def mount(self, name: str, mount_id: str) -> str:
@@ -153,7 +160,7 @@ class Volumes:
         with self._turns.turn(name, deadline):
             volume = self._state.get(name)
             driver = self._mounting.driver
-            driver.removal(volume, [other for other in self._state.all() if other.name != name])
+            driver.removal(volume, partial(self._others, name))
             is_in_doubt = bool(self._mounting.path(name)) or self._holds.total(name) > 0
             self._mounting.unmount(name, deadline, unless_used=is_in_doubt)
             self._holds.clear(name)
@@ -165,14 +172,16 @@ class Volumes:
             self._history.forget(name)
 
     def keep_secrets(self) -> None:
-        """Take out of the record what earlier versions have left in it and is secret, and delete what no volume has.
+        """Take out of the record what earlier versions have left in it and is secret.
 
         What fails is logged, and tried again at the next start.
         """
-        for name in self._state.names():
-            _try(partial(self._keep_secret, name), name)
-        for name in self._mounting.driver.kept():
-            _try(partial(self._forget_secret, name), name)
+        try:
+            for name in self._state.names():
+                _try(partial(self._keep_secret, name), name)
+            self._state.wipe()
+        except PluginError as error:
+            log.event(log.WARNING, error.message)
 
     def _keep_secret(self, name: str) -> None:
         with self._turns.turn(name, Deadline.after(SHORT)):
@@ -183,9 +192,13 @@ class Volumes:
                     self._state.replace(kept)
 
     def _forget_secret(self, name: str) -> None:
-        with self._turns.turn(name, Deadline.after(SHORT)):
-            if not self._exists(name):
-                self._mounting.driver.forget(name)
+        """Of a volume that has not come to be: whether it has is looked up, not concluded."""
+        if not self._exists(name):
+            self._mounting.driver.forget(name)
+
+    def _others(self, name: str) -> Sequence[Volume]:
+        """All volumes of this host but that one. Raises PluginError where some cannot be known."""
+        return [*(other for other in self._state.all() if other.name != name), *self._elsewhere()]
 
     def _compare(self, name: str, was_mounted: bool) -> None:
         """Before another hold is recorded: those that there are have to fit what was mounted."""

@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -139,9 +139,6 @@ class FakeDriver:
         password = {"password": self.secrets[volume.name]} if volume.name in self.secrets else {}
         return {**volume.options, **password} == dict(options)
 
-    def kept(self) -> list[str]:
-        return list(self.secrets)
-
     def forget(self, name: str) -> None:
         self.forgetting.take(name)
         self.secrets.pop(name, None)
@@ -158,8 +155,8 @@ class FakeDriver:
         self.explaining.take(volume.name)
         return self.explanation
 
-    def removal(self, volume: Volume, others: list[Volume]) -> None:
-        assert volume.name not in [other.name for other in others]
+    def removal(self, volume: Volume, others: Callable[[], Sequence[Volume]]) -> None:
+        assert volume.name not in [other.name for other in others()]
         if volume.name in self.refusals:
             raise Refused(self.refusals[volume.name])
 

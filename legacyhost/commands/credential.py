@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from legacyhost.commands import Commands
 from legacyhost.commands.terminal import print_table
 from legacyhost.config import Paths
-from legacyhost.credentials import LARGEST, Credential, Store
+from legacyhost.credentials import LARGEST, Credential, Store, of_volume
 from legacyhost.errors import ConfigError, Failed, InvalidRequest, PluginError
 from legacyhost.names import is_name
 from legacyhost.ssh.target import Secret
@@ -64,11 +64,7 @@ def _add(options: argparse.Namespace) -> int:
     from legacyhost.ssh import keys
 
     name, store = options.name, _store()
-    if not is_name(name):
-        raise InvalidRequest(
-            f"{printable(name)!r} cannot be the name of a credential: letters, digits, '_', '.' and '-', beginning with"
-            " a letter or digit"
-        )
+    _check_name(options)
     if (options.certificate or options.passphrase_file) and not options.key:
         raise InvalidRequest("--certificate and --passphrase-file belong to --key")
     if options.key == "-" and options.password and not sys.stdin.isatty():
@@ -80,7 +76,7 @@ def _add(options: argparse.Namespace) -> int:
     password = _password(name) if options.password or key is None else None
     credential = Credential(password, key.text if key else None, certificate)
     why_not = store.write(name, credential, replace=options.replace)
-    kept = "root only" if why_not else "root only, encrypted with this host's key (systemd-creds)"
+    kept = why_not or "root only, encrypted with this host's key (systemd-creds)"
     print(f"Credential {name} is kept: {_describe(credential)}; {kept}.", file=sys.stderr)
     if options.new_key and key is not None:
         print("This line belongs into ~/.ssh/authorized_keys of the remote account:", file=sys.stderr)
@@ -89,8 +85,8 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _ls(options: argparse.Namespace) -> int:
-    store = _store()
-    found = [_listed(store, name) for name in store.names()]
+    store, users = _store(), _Users()
+    found = [_listed(store, name, users) for name in [*store.names(), *_unused(store)]]
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
@@ -99,11 +95,13 @@ def _ls(options: argparse.Namespace) -> int:
             entry["name"],
             entry["kind"],
             "yes" if entry["encrypted"] else "no",
-            ", ".join(_users(str(entry["name"]))) or "-",
+            ", ".join(users.of(str(entry["name"]))) or "-",
         )
         for entry in found
     ]
     print_table(("NAME", "KIND", "ENCRYPTED", "USED BY"), rows)
+    if users.problem:
+        print(f"legacyhost: {users.problem}", file=sys.stderr)
     return 0
 
 
@@ -111,23 +109,46 @@ def _rm(options: argparse.Namespace) -> int:
     store, name = _store(), options.credential
     if not store.exists(name):
         raise Failed(f"there is no credential {printable(name)}; to see them: legacyhost credential ls")
-    users = _users(name)
-    if users:
-        raise Failed(f"credential {name} is used by {', '.join(users[:5])}{' and others' if len(users) > 5 else ''}")
+    users = _Users()
+    if users.problem:
+        raise Failed(f"who uses credential {name} is not known: {users.problem}")
+    if found := users.of(name):
+        raise Failed(f"credential {name} is used by {', '.join(found[:5])}{' and others' if len(found) > 5 else ''}")
     store.remove(name)
     print(f"Credential {name} is deleted.")
     return 0
+
+
+def _check_name(options: argparse.Namespace) -> None:
+    """Raises InvalidRequest unless it can be a credential's, or is that of a volume's password to be replaced."""
+    name = options.name
+    if is_name(name):
+        return
+    if name.startswith("@") and options.replace and not (options.key or options.new_key) and _Users().of(name):
+        return
+    raise InvalidRequest(
+        f"{printable(name)!r} cannot be the name of a credential: letters, digits, '_', '.' and '-', beginning with"
+        " a letter or digit"
+    )
 
 
 def _store() -> Store:
     return Store(Paths.from_environment().credentials())
 
 
-def _listed(store: Store, name: str) -> dict[str, object]:
+def _unused(store: Store) -> list[str]:
+    """Passwords kept for volumes that are no more, by the names under which they can be deleted."""
+    users, found = _Users(), []
+    for plugin in store.plugins():
+        found += [name for volume in store.of_volumes(plugin) if not users.of(name := of_volume(plugin, volume))]
+    return [] if users.problem else found
+
+
+def _listed(store: Store, name: str, users: _Users) -> dict[str, object]:
     """Of one credential all that is not secret."""
     from legacyhost.ssh import keys
 
-    entry: dict[str, object] = {"name": name, "encrypted": False, "used_by": _users(name)}
+    entry: dict[str, object] = {"name": name, "encrypted": False, "used_by": users.of(name)}
     try:
         entry["encrypted"] = store.is_encrypted(name)
         credential = store.read(name)
@@ -151,37 +172,62 @@ def _describe(credential: Credential) -> str:
     return " and ".join(parts) or "nothing"
 
 
-def _users(name: str) -> list[str]:
-    """Volumes and sections of configurations that name the credential. Raises Failed where that cannot be found out."""
-    from legacyhost import config, record, state
+class _Users:
+    """Who names which credential: volumes of all plugins, whether those run or not, and their configurations.
 
-    paths = Paths.from_environment()
-    found = []
-    try:
-        directories = sorted(path for path in paths.state.iterdir() if path.is_dir() and is_name(path.name))
-    except FileNotFoundError:
-        directories = []
-    except OSError as error:
-        raise Failed(f"{paths.state} cannot be read: {error.strerror}") from error
-    for directory in directories:
+    ``problem`` says why that is not known of all of them; empty if it is.
+    """
+
+    def __init__(self) -> None:
+        self.problem = ""
+        self._found: dict[str, list[str]] = {}
+        paths = Paths.from_environment()
+        try:
+            directories = sorted(path for path in paths.state.iterdir() if path.is_dir() and is_name(path.name))
+        except FileNotFoundError:
+            directories = []
+        except OSError as error:
+            directories, self.problem = [], f"{paths.state} cannot be read: {error.strerror}"
+        for directory in directories:
+            self._read_record(directory)
+        for plugin in paths.plugins():
+            self._read_configuration(paths.configuration(plugin))
+
+    def of(self, name: str) -> list[str]:
+        return self._found.get(name, [])
+
+    def _read_record(self, directory: Path) -> None:
+        from legacyhost import record, state
+        from legacyhost.drivers.accounts import KEPT
+
         try:
             rows = state.load(directory).rows
         except record.Missing:
-            continue
+            return
         except record.Unusable as error:
-            raise Failed(f"who uses credential {name} is not known: {directory / state.FILE} {error}") from error
-        found += [
-            f"volume {row[0]} of {directory.name}" for row in rows if record.fields(row)[1].get("credential") == name
-        ]
-    for plugin in paths.plugins():
-        path = paths.configuration(plugin)
+            self.problem = f"{directory / state.FILE} {error}"
+            return
+        for row in rows:
+            volume, options, _, facts = record.fields(row)
+            if "credential" in options:
+                self._add(options["credential"], f"volume {volume} of {directory.name}")
+            if KEPT in facts:
+                self._add(of_volume(directory.name, volume), f"volume {volume} of {directory.name}")
+
+    def _read_configuration(self, path: Path) -> None:
+        from legacyhost import config
+
         try:
             section = config.load(path).volume
         except ConfigError as error:
-            raise Failed(f"who uses credential {name} is not known: {error.message}") from error
-        named = {section.defaults.get("credential"), *(remote.get("credential") for remote in section.remote.values())}
-        found += [str(path)] if name in named else []
-    return found
+            self.problem = error.message
+            return
+        for named in (section.defaults, *section.remote.values()):
+            if "credential" in named and str(path) not in self.of(named["credential"]):
+                self._add(named["credential"], str(path))
+
+    def _add(self, name: str, user: str) -> None:
+        self._found.setdefault(name, []).append(user)
 
 
 def _key(options: argparse.Namespace) -> keys.PrivateKey:

@@ -34,9 +34,11 @@ def add(commands: Commands) -> None:
         "--fingerprint", metavar="SHA256:…", help="store the key if it has this fingerprint, without asking"
     )
     trust.add_argument("--jump", metavar="[USER@]HOST[:PORT]", help="go by way of this host, which has to be known")
-    trust.add_argument(
+    way_in = trust.add_mutually_exclusive_group()
+    way_in.add_argument(
         "--credential", metavar="NAME", help="what opens the jump host (default: as the plugin's configuration says)"
     )
+    way_in.add_argument("--key", metavar="FILE", help="the same by a private key on this host")
 
 
 def _trust(options: argparse.Namespace) -> int:
@@ -66,9 +68,12 @@ def _jump(options: argparse.Namespace) -> Target:
     from legacyhost.credentials import Store
     from legacyhost.drivers.accounts import Accounts
 
-    paths, plugin = Paths.from_environment(), plugin_name(options.plugin)
-    accounts = Accounts(Store(paths.credentials()), plugin, config.load(paths.configuration(plugin)).volume.remote)
-    return accounts.jump(options.jump, options.credential)
+    paths = Paths.from_environment()
+    store = Store(paths.credentials())
+    if options.credential or options.key:
+        return Accounts(store, "", {}).jump(options.jump, credential=options.credential, key=options.key)
+    plugin = plugin_name(options.plugin)
+    return Accounts(store, plugin, config.load(paths.configuration(plugin)).volume.remote).jump(options.jump)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

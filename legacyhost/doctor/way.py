@@ -28,6 +28,8 @@ STAGES = {
     "the start of SFTP": ("sftp", "SFTP is there"),
     "an SFTP request": ("directory", "the directory is there"),
 }
+#: Where the end of a sentence is never a server's.
+OURS = ("the check of its host key", "the agent")
 #: How the stage begins that leads from a jump host on.
 ONWARD = "a connection from "
 WHY = "the volume cannot be mounted until that is mended"
@@ -63,7 +65,9 @@ class Way:
             short = _shown(name)[0]
             is_at_jump = self._target.jump is not None and not any(stage.name.startswith(ONWARD) for stage in stages)
             message = problem.message
-            mend = command_in(message) or self._mend(short, self._target.jump if is_at_jump else None)
+            # Of other stages, the sentence may end in words of the server's.
+            ours = command_in(message) if name in OURS or not stages else ""
+            mend = ours or self._mend(short, self._target.jump if is_at_jump else None)
             yield error(self._check(short, is_at_jump), message, WHY, mend)
 
     def _look(self, deadline: Deadline) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -57,10 +57,6 @@ class Driver(Protocol):
         """Whether the recorded volume was created with these options, as parse() gives them. Raises PluginError."""
         ...
 
-    def kept(self) -> list[str]:
-        """The volumes for which keep() has kept something. Raises PluginError."""
-        ...
-
     def forget(self, name: str) -> None:
         """Delete what keep() has kept for that volume, which is no more. Raises PluginError."""
         ...
@@ -77,8 +73,11 @@ class Driver(Protocol):
         """Why mounting failed, for the user; None when nothing is wrong (any more). Changes nothing."""
         ...
 
-    def removal(self, volume: Volume, others: list[Volume]) -> None:
-        """Whether the volume may be removed as things stand. Raises Refused."""
+    def removal(self, volume: Volume, others: Callable[[], Sequence[Volume]]) -> None:
+        """Whether the volume may be removed as things stand; ``others`` gives all other volumes of this host.
+
+        Raises Refused, and what others() raises.
+        """
         ...
 
     def remove(self, volume: Volume, deadline: Deadline) -> None:

@@ -52,26 +52,25 @@ class Accounts:
         # Like the target's, unless the host is named in the configuration.
         return replace(opened, jump=self._opened(place.jump, own, is_named_first=True))
 
-    def jump(self, text: str, credential: str | None) -> Target:
+    def jump(self, text: str, *, credential: str | None = None, key: str | None = None) -> Target:
         """A jump host by itself, and what opens it. Raises InvalidRequest, Failed."""
-        options = TABLE.parse({"jump": text, **({"credential": credential} if credential else {})})
-        own = (
-            self._with_credential(Target("", ""), options["credential"]) if "credential" in options else Target("", "")
-        )
+        given = {"jump": text, "credential": credential, "IdentityFile": key}
+        options = TABLE.parse({name: value for name, value in given.items() if value})
+        own = Target("", "", identity_files=(options["IdentityFile"],) if key else ())
+        if credential:
+            own = self._with_credential(own, credential)
         return self._opened(_place_of(options["jump"], "root"), own)
 
     def keep(self, volume: Volume) -> tuple[Volume, str]:
         """The volume without its password, which is among the credentials now, durably; and why not encrypted."""
+        if "credential" in volume.options:
+            self._store.read(volume.options["credential"])  # it may have been deleted meanwhile
         if "password" not in volume.options:
             return volume, ""
         kept = Credential(Secret(volume.options["password"]))
         why_not = self._store.write(of_volume(self._plugin, volume.name), kept, replace=True)
         options = {name: value for name, value in volume.options.items() if name != "password"}
         return replace(volume, options=options, facts={**volume.facts, KEPT: "kept"}), why_not
-
-    def kept(self) -> list[str]:
-        """The volumes whose password is kept. Raises Failed."""
-        return self._store.of_volumes(self._plugin)
 
     def forget(self, name: str) -> None:
         """Delete the password of that volume, if one was kept. Raises Failed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,7 +42,7 @@ IN_DOCKERS_RECORD = (
     " legacyhost credential add {0}, then create the volume with credential={0} instead"
 )
 #: Options whose defaults count when a volume is created, and not afterwards.
-SETTLED = ("on_remove", "host_key")
+SETTLED = ("on_remove", "host_key", "jump")
 
 
 class SshfsDriver:
@@ -64,7 +64,7 @@ class SshfsDriver:
                 raise InvalidRequest(f"volume {name} needs the option sshcmd=[user@]host:[path], the remote directory")
             options["sshcmd"] = self._defaults["sshcmd"].replace(PLACEHOLDER, name)
         # Settled now: a default that is changed later must neither delete the data of volumes that are there already,
-        # nor delete it elsewhere, nor pin a key that was never compared.
+        # nor delete it elsewhere, behind another jump host, nor pin a key that was never compared.
         for name_of_default in SETTLED:
             if name_of_default in self._defaults:
                 options.setdefault(name_of_default, self._defaults[name_of_default])
@@ -181,10 +181,10 @@ class SshfsDriver:
             return error
         return None
 
-    def removal(self, volume: Volume, others: Sequence[Volume]) -> None:
+    def removal(self, volume: Volume, others: Callable[[], Sequence[Volume]]) -> None:
         if volume.options.get("on_remove") != "purge":
             return
-        for other in others:
+        for other in others():
             if self._shares_place(volume, other):
                 raise Refused(
                     f"volume {volume.name} was created with on_remove=purge, and volume {other.name} has its data in"
@@ -212,9 +212,6 @@ class SshfsDriver:
 
     def is_same(self, volume: Volume, options: Mapping[str, str]) -> bool:
         return self._accounts.is_same(volume, options)
-
-    def kept(self) -> list[str]:
-        return self._accounts.kept()
 
     def forget(self, name: str) -> None:
         self._accounts.forget(name)
@@ -245,14 +242,17 @@ class SshfsDriver:
         return self._accounts.place(self._effective(volume.options))
 
     def _shares_place(self, one: Volume, other: Volume) -> bool:
-        """Whether one's directory is the other's, or contains it, whoever logs in, under whatever name of the host."""
-        (first, first_host), (second, second_host) = (
-            (self._place(volume), volume.facts["host_key"]) for volume in (one, other)
+        """Whether one's directory is the other's, or contains it, whoever logs in, under whatever name of the host.
+
+        They are on two hosts only if those have different keys of one kind: of one host, two may have been seen.
+        """
+        first, second = self._place(one), self._place(other)
+        is_one_name = (first.host.lower(), first.port) == (second.host.lower(), second.port)
+        has_other_keys = (
+            one.facts.get("host_key_kind") == other.facts.get("host_key_kind")
+            and one.facts["host_key"] != other.facts["host_key"]
         )
-        is_one_host = first_host == second_host or (first.host.lower(), first.port) == (
-            second.host.lower(),
-            second.port,
-        )
+        is_one_host = is_one_name or not has_other_keys
         paths = one.facts["path"], other.facts["path"]
         if not all(path.startswith("/") for path in paths):
             return is_one_host  # a server has said nonsense once; nothing is deleted on its word

@@ -109,10 +109,13 @@ class Attempt:
         raise Late
 
     def close(self) -> None:
-        """Close everything held, newest first. Never raises, never waits for the network."""
+        """Close everything held. Never raises, never waits for the network.
+
+        The oldest first: what goes through it would wait for it, and ends with it.
+        """
         with self._lock:
             self._is_closed = True
             held, self._held = self._held, []
-        for resource in reversed(held):
+        for resource in held:
             with suppress(OSError):
                 resource.close()

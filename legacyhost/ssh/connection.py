@@ -121,9 +121,10 @@ class Wire:
 
     def close(self) -> None:
         self._closed = True
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
             self._sock.shutdown(socket.SHUT_RDWR)  # wakes whoever waits in recv
-        self._sock.close()
+        with contextlib.suppress(EOFError, paramiko.SSHException):
+            self._sock.close()
 
     def _look_for_greeting(self, data: bytes) -> None:
         if self.is_greeted:

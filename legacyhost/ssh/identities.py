@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,15 @@ class Credentials:
     notes: list[str] = field(default_factory=list)
 
 
+class _Line(socket.socket):
+    """Whose end wakes whoever waits for the agent's answer."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.shutdown(socket.SHUT_RDWR)
+        super().close()
+
+
 def credentials_of(target: Target, defaults: Sequence[str], attempt: Attempt) -> Credentials:
     """The credentials of a target. Raises Failed where something that was named cannot be used.
 
@@ -76,7 +86,7 @@ def _of_agent(path: str, attempt: Attempt) -> list[Identity]:
     """The keys an agent has at the moment; it signs with them later, over the same connection."""
     attempt.stage = "the agent"
     try:
-        connection = attempt.hold(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        connection = attempt.hold(_Line(socket.AF_UNIX, socket.SOCK_STREAM))
         connection.connect(path)
         agent = paramiko.agent.AgentSSH()  # not Agent, which takes its socket from the environment
         agent._connect(connection)

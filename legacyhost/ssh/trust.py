@@ -171,8 +171,8 @@ def _connect_to_pinned(target: Target, pin: str, attempt: Attempt, dial: Dial | 
     if isinstance(found, list):
         raise Failed(
             f"host key of {place(target.host, target.port)} is not the one of host_key= ({pin}): the server has "
-            f"{', '.join(map(str, found))}; do not go on unless you know why (then make the volume anew with the new"
-            " host_key=: the remote data stays)"
+            f"{', '.join(map(str, found))}; do not go on unless you know why (then make the volume anew, with"
+            " the new host_key=)"
         )
     return found
 
@@ -229,6 +229,8 @@ def _by_way_of(jump: Target | None) -> str:
     if jump is None:
         return ""
     credential = f" --credential {jump.credential}" if jump.credential else ""
+    if jump.identity_files:
+        credential = f" --key {shlex.quote(jump.identity_files[0])}"
     return f" --jump {shlex.quote(f'{jump.user}@{place(jump.host, jump.port)}')}{credential}"
 
 

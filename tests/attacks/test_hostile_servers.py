@@ -158,7 +158,7 @@ def test_a_realpath_that_is_relative_once(tmp_path: Path) -> None:
     one = Volume("one", driver.parse("one", options), datetime.now(UTC), facts)
     other = Volume("other", driver.parse("other", {"sshcmd": "anna@nas:/b"}), datetime.now(UTC), {**facts, "path": "b"})
     with pytest.raises(Refused, match="has its data in the same remote directory"):
-        driver.removal(one, [other])
+        driver.removal(one, lambda: [other])
 
 
 @pytest.mark.parametrize("value", [0, 1, 2**63, 2**64 - 1])

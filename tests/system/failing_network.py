@@ -184,7 +184,7 @@ def certificate_expired(world: World) -> Arranged:
 
 @fails(
     "host key of {where} is not the one of host_key= ({fingerprint}): the server has ED25519 {*};"
-    " do not go on unless you know why (then make the volume anew with the new host_key=: the remote data stays)"
+    " do not go on unless you know why (then make the volume anew, with the new host_key=)"
 )
 def another_than_the_pinned_host_key(world: World) -> Arranged:
     server = world.server(is_known=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -260,6 +262,8 @@ def test_a_host_behind_a_jump_host_is_made_known(
     assert main(words) == 1
     assert "nothing to log in" in (said := capsys.readouterr().err) or "refused the login" in said
     assert target.log.read_text() == before
+    assert main([*words, "--key", str(jump.client_key)]) == 0
+    (place.folder / "known_hosts").write_text(jump.known_hosts_line() + "\n")
     assert main([*words, "--credential", "gate"]) == 0
     assert target.known_hosts_line() in (place.folder / "known_hosts").read_text()
     (place.folder / "known_hosts").write_text(jump.known_hosts_line() + "\n")
@@ -299,6 +303,36 @@ def test_two_things_to_log_in_with() -> None:
         )
 
 
+def test_a_credential_that_is_deleted_while_the_volume_is_made(place: Place, target: Sshd) -> None:
+    """Found out before it is recorded: a volume that nothing opens is not made."""
+    place.store.write("nas", kept(target))
+    driver = place.driver()
+    options = {"sshcmd": f"{target.user}@{target.host}:there", "port": str(target.port), "credential": "nas"}
+    volume = Volume("data", driver.parse("data", options), CREATED)
+    volume = replace(volume, facts=driver.prepare(volume, Deadline.after(20)))
+    place.store.remove("nas")
+    with pytest.raises(Failed, match="there is no credential nas"):
+        driver.keep(volume)
+
+
+def test_an_agent_that_hangs_is_left_at_the_deadline(place: Place, target: Sshd) -> None:
+    """And leaves no thread behind that waits for it."""
+    path = place.folder / "silent.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        before = threading.active_count()
+        driver = place.driver({target.host: {"agent": str(path)}})
+        volume = Volume(
+            "data", driver.parse("data", {"sshcmd": f"a@{target.host}:", "port": str(target.port)}), CREATED
+        )
+        with time_limit(), pytest.raises(Failed, match="waiting for the agent"):
+            driver.prepare(volume, Deadline.after(1))
+        with time_limit(10):
+            while threading.active_count() > before:
+                time.sleep(0.05)
+
+
 @pytest.mark.parametrize("user", ["CORP\\\\anna", "machine$", "a.b+c-d@e"])
 def test_names_on_a_jump_host_mean_themselves_to_the_shell(place: Place, user: str) -> None:
     """ssh has its ProxyCommand run by one."""
@@ -335,11 +369,12 @@ def test_a_password_leaves_the_options_and_the_volume_is_known_by_it(place: Plac
     assert not driver.is_same(volume, {"sshcmd": options["sshcmd"]})
     assert driver.target(volume).password == Secret('pa"ss, %h ü')
     assert "legacyhost credential add data" in str(driver.describe(volume)["warning"])
-    assert driver.kept() == ["data"]
+    assert place.store.of_volumes("sshfs") == ["data"]
     driver.forget("data")
-    assert driver.kept() == []
+    assert place.store.of_volumes("sshfs") == []
     with pytest.raises(
-        Failed, match="there is no password kept for volume data; to give it again: docker volume rm data"
+        Failed,
+        match=r"there is no password kept for volume data; to make it: legacyhost credential add --replace @sshfs/data$",
     ):
         driver.target(volume)
 

@@ -14,7 +14,7 @@ import pytest
 from clihost import REPOSITORY, argv
 from sshd import keygen, time_limit
 
-from legacyhost.credentials import Store
+from legacyhost.credentials import Credential, Store
 from legacyhost.ssh.target import Secret
 from legacyhost.state import FILE, State, Volume
 
@@ -218,7 +218,10 @@ def test_what_is_used_is_not_deleted(host: Host) -> None:
     )
     users = {entry["name"]: entry["used_by"] for entry in json.loads(host.run("ls", "--json")[1])}
     assert users["b"] == [f"{host.etc}/sshfs.toml"]
+    assert host.run("ls")[0] == 0
     (host.state / "foo" / FILE).write_bytes(b"not a record")
+    status, out, err = host.run("ls")
+    assert (status, "volume of-sshfs of sshfs" in out, "volumes.db is damaged" in err) == (0, True, True), err
     status, _, err = host.run("rm", "a")
     assert status == 1
     assert err.startswith("legacyhost: who uses credential a is not known: ")
@@ -233,3 +236,23 @@ def test_one_that_cannot_be_read_is_listed_with_the_reason(host: Host) -> None:
     assert status == 0
     assert "is damaged; to give it again: legacyhost credential add --replace bad" in out
     assert "good" in out
+
+
+def test_the_password_of_a_volume_is_replaced_and_not_deleted(host: Host) -> None:
+    """By the name under which it is kept; for a volume that is no more it can be deleted."""
+    (host.state / "sshfs").mkdir()
+    state = State(host.state / "sshfs")
+    state.add(Volume("data", {}, datetime.now(UTC), {"password": "kept"}))
+    host.store.write("@sshfs/data", Credential(Secret("old")))
+    status, _, err = host.run("rm", "@sshfs/data")
+    assert (status, err) == (1, "legacyhost: credential @sshfs/data is used by volume data of sshfs\n")
+    assert host.run("add", "@sshfs/data", given=b"new")[0] == 2
+    assert host.run("add", "--replace", "@sshfs/data", "--new-key")[0] == 2
+    assert host.run("add", "--replace", "@sshfs/other", given=b"new")[0] == 2
+    assert host.run("add", "--replace", "@sshfs/data", given=b"new")[0] == 0
+    assert host.store.read("@sshfs/data").password == Secret("new")
+    assert "@sshfs" not in host.run("ls")[1]
+    state.remove("data")
+    assert "@sshfs/data" in host.run("ls")[1]
+    assert host.run("rm", "@sshfs/data")[0] == 0
+    assert host.store.of_volumes("sshfs") == []

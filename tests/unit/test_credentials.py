@@ -149,3 +149,21 @@ def test_nothing_secret_is_shown(store: Store) -> None:
         store.write("nas", WHOLE)
         store.write("nas", WHOLE)
     assert "%h" not in caught.value.message
+
+
+def test_what_an_interrupted_write_has_left_goes_with_the_next(store: Store, tmp_path: Path) -> None:
+    """It is in no list, and may be a secret as it is."""
+    store.write("nas", Credential(Secret("x")))
+    (tmp_path / "credentials" / ".new-0123456789abcdef").write_text("half a secret")
+    store.write("other", Credential(Secret("y")))
+    assert sorted(entry.name for entry in (tmp_path / "credentials").iterdir()) == ["nas", "other"]
+
+
+def test_encryption_that_hangs_is_no_reason_to_replace_anything(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence says that it hung, and gives no advice that would lose something."""
+    store.write("nas", Credential(Secret("x")))
+    monkeypatch.setattr(credentials, "PATIENCE", 0.0)
+    with pytest.raises(
+        Failed, match=r"^credential nas cannot be decrypted on this machine now: systemd-creds has not ended"
+    ):
+        store.read("nas")

@@ -275,7 +275,7 @@ def test_a_volume_with_another_directory_is_not_touched(
     status, out, _ = run(capsys, file, "--apply")
     assert status == 1
     assert "data is refused: a volume of that name exists, with another remote directory (otto@other:/x);" in out
-    assert "docker volume rm data (the remote data stays)" in out
+    assert "docker volume rm data (the remote data stays, unless" in out
     assert "same exists already" in out
     assert "port is refused" in out
     assert plugin.volumes == {"data": {}, "same": {}, "port": {}}

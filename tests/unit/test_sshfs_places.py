@@ -62,7 +62,7 @@ def test_paramiko_is_not_loaded_for_what_needs_no_network() -> None:
         "driver = drivers.sshfs_driver()\n"
         f"options = driver.parse('v', {{'sshcmd': {SSHCMD!r}, 'password': 'x', 'on_remove': 'purge'}})\n"
         "volume = Volume('v', options, now(), {})\n"
-        "driver.describe(volume); driver.removal(volume, []); driver.timeout(options)\n"
+        "driver.describe(volume); driver.removal(volume, list); driver.timeout(options)\n"
         "folder = pathlib.Path(tempfile.mkdtemp())\n"
         "driver.command(volume, folder, folder)\n"
         "print([name for name in ('paramiko', 'cryptography') if name in sys.modules])"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from drivers import sshfs_driver
@@ -26,7 +27,11 @@ def volume(driver: SshfsDriver, name: str = "data", **given: str) -> Volume:
     options = driver.parse(name, {"sshcmd": SSHCMD, **given})
     account, _, path = options["sshcmd"].partition(":")
     user, _, host = account.rpartition("@")
-    facts = {"host_key": f"SHA256:{host.lower()}", "path": posixpath.normpath(posixpath.join(f"/home/{user}", path))}
+    facts = {
+        "host_key": f"SHA256:{host.lower()}",
+        "host_key_kind": "ssh-ed25519",
+        "path": posixpath.normpath(posixpath.join(f"/home/{user}", path)),
+    }
     return Volume(name, options, datetime(2024, 2, 29, tzinfo=UTC), facts)
 
 
@@ -76,22 +81,43 @@ def test_purge_is_refused_while_another_volume_is_in_the_directory(
     """The same directory, one above or one below of the same account; without purge nothing is refused."""
     purged = volume(driver, "own", sshcmd=own, on_remove="purge")
     others = [volume(driver, "apart", sshcmd="x@y:/z"), volume(driver, "other", sshcmd=other)]
-    driver.removal(volume(driver, "own", sshcmd=own), others)
+    driver.removal(volume(driver, "own", sshcmd=own), lambda: others)
     if not is_refused:
-        driver.removal(purged, others)
+        driver.removal(purged, lambda: others)
         return
     with pytest.raises(Refused, match="volume other has its data in the same remote directory"):
-        driver.removal(purged, others)
+        driver.removal(purged, lambda: others)
 
 
 def test_a_host_is_its_key_or_its_name(driver: SshfsDriver) -> None:
     """The same machine under two names has one key; a machine with a new key keeps its name and port."""
     own, other = volume(driver, "own", on_remove="purge"), volume(driver, "other", sshcmd="berta@alias:/srv/data")
-    driver.removal(own, [other])
+    driver.removal(own, lambda: [other])
     for facts, options in ((own.facts, other.options), (other.facts, {**own.options, "on_remove": "keep"})):
         twin = Volume("other", options, other.created, {**facts, "path": own.facts["path"]})
         with pytest.raises(Refused):
-            driver.removal(own, [twin])
+            driver.removal(own, partial(list, [twin]))
+
+
+def test_a_host_may_have_two_keys(driver: SshfsDriver) -> None:
+    """Under two names with keys of two kinds it may be one: nothing is deleted. Two of one kind are of two hosts."""
+    own = volume(driver, "own", on_remove="purge")
+    for kind, is_refused in (("ecdsa-sha2-nistp256", True), (own.facts["host_key_kind"], False)):
+        facts = {**own.facts, "host_key": "SHA256:another", "host_key_kind": kind}
+        other = Volume("other", {"sshcmd": "anna@alias:/srv/data"}, own.created, facts)
+        if is_refused:
+            with pytest.raises(Refused):
+                driver.removal(own, partial(list, [other]))
+        else:
+            driver.removal(own, partial(list, [other]))
+
+
+def test_purge_stays_with_the_jump_host_it_was_created_with() -> None:
+    """A default that is changed later must not turn the deletion to a host of the same name behind another one."""
+    created = volume(sshfs_driver([], {"jump": "gate"}), on_remove="purge")
+    described = sshfs_driver([], {"jump": "other"}).describe(created)
+    assert str(described["remote"]).endswith(" by way of gate")
+    assert "by way of" not in str(sshfs_driver([], {"jump": "gate"}).describe(volume(sshfs_driver()))["remote"])
 
 
 def test_purge_stays_with_the_port_it_was_created_with() -> None:
@@ -105,7 +131,7 @@ def test_a_later_configuration_never_deletes_data() -> None:
     """Purge is what the volume was created with: a default added since is not for volumes there are already."""
     before = volume(sshfs_driver([], {}))
     later = sshfs_driver([], {"on_remove": "purge", "timeout": "1"})
-    later.removal(before, [volume(later, "other")])
+    later.removal(before, lambda: [volume(later, "other")])
     later.remove(before, Deadline.after(0))  # would fail if it turned to the network
     created_since = volume(later)
     assert created_since.options["on_remove"] == "purge"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 from fakes import World
+from sshd import time_limit
 
 from legacyhost import record, state
 from legacyhost.backup import FILE as BACKUP
@@ -39,7 +41,7 @@ def test_it_is_never_in_the_record(world: World) -> None:
 
 
 def test_it_is_kept_before_the_volume_is_recorded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume whose password could not be kept is not made; a password whose volume was not is deleted at a start."""
+    """A volume whose password could not be kept is not made; a password whose volume was not is deleted."""
     world.driver.keeping.fail(Failed("the disk is full"))
     with pytest.raises(Failed, match="full"):
         world.volumes.create("data", {"password": SECRET})
@@ -52,9 +54,44 @@ def test_it_is_kept_before_the_volume_is_recorded(world: World, monkeypatch: pyt
         patch.setattr(world.state, "add", fail)
         with pytest.raises(StateError):
             world.volumes.create("data", {"password": SECRET})
-    world.volumes.create("there", {"password": SECRET})
+    assert world.driver.secrets == {}
+
+
+def test_a_record_that_is_not_there_at_a_start_deletes_no_password(world: World, tmp_path: Path) -> None:
+    """As where its file system is mounted later: it is no proof that there is no volume."""
+    world.volumes.create("data", {"password": SECRET})
+    world.state.close()
+    world.record.rename(tmp_path / "away")
+    world.record.mkdir()
+    world.restart()
     world.volumes.keep_secrets()
-    assert world.driver.secrets == {"there": SECRET}
+    assert world.driver.secrets == {"data": SECRET}
+
+
+def test_what_was_replaced_leaves_the_logs_though_somebody_reads_them(world: World) -> None:
+    """Nobody waits for that meanwhile; and where the service was killed before, at the next start."""
+    world.state.add(Volume("data", {"place": "/srv/data", "password": SECRET}, now(), {}))
+    reader = record.connect(world.record / FILE, "ro")
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM volumes").fetchall()
+    world.volumes._keep_secret("data")
+    assert SECRET.encode() in bytes_of(world)
+    thread = threading.Thread(target=world.volumes.keep_secrets)
+    thread.start()
+    with time_limit(20):
+        assert world.volumes.list() == [("data", "")]
+    reader.close()
+    thread.join(30)
+    assert SECRET.encode() not in bytes_of(world)
+
+
+def test_a_kill_before_the_logs_are_emptied(world: World) -> None:
+    """The next start does that, though there is no password in the record any more."""
+    world.state.add(Volume("data", {"place": "/srv/data", "password": SECRET}, now(), {}))
+    world.volumes._keep_secret("data")
+    world.restart()
+    world.volumes.keep_secrets()
+    assert SECRET.encode() not in bytes_of(world)
 
 
 def test_a_volume_is_removed_though_its_password_cannot_be(world: World) -> None:
