@@ -374,7 +374,7 @@ def test_a_password_leaves_the_options_and_the_volume_is_known_by_it(place: Plac
     assert place.store.of_volumes("sshfs") == []
     with pytest.raises(
         Failed,
-        match=r"there is no password kept for volume data; to make it: legacyhost credential add --replace @sshfs/data$",
+        match=r"no password kept for volume data; to make it: legacyhost credential add --replace @sshfs/data$",
     ):
         driver.target(volume)
 
