@@ -159,7 +159,8 @@ class SshServer:
 
     def drop(self) -> None:
         """Kill what serves connections; the listener takes new ones. Connections are reset."""
-        self._signal("KILL", self.sessions())
+        # Stopped first, so that none of them starts another meanwhile.
+        self._signal("KILL", self.freeze())
 
     def _signal(self, name: str, pids: list[int]) -> None:
         """Signal these processes of the machine; those that have ended meanwhile do not matter."""
