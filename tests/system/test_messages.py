@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -215,6 +216,42 @@ def test_purge_deletes_only_when_asked_by_name(installed: Installed) -> None:
     installed.machine.docker("volume", "rm", name)
     assert installed.machine.run(f"ls -A {home}/{name}").stdout == ""
     assert installed.on_remote("outside") == "keep\n"
+
+
+def test_purge_looks_at_the_volumes_of_other_plugins(installed: Installed) -> None:
+    """Whether those run or not; where their record cannot be read, nothing is deleted."""
+    machine, name = installed.machine, installed.name("shared")
+    machine.run("cp /etc/legacyhost/sshfs.toml /etc/legacyhost/second.toml")
+    machine.run("systemctl enable --quiet --now legacyhost@second.socket")
+    options = installed.options(name)
+    machine.run(
+        [
+            "legacyhost",
+            "call",
+            "--plugin",
+            "second",
+            "VolumeDriver.Create",
+            json.dumps({"Name": "its", "Opts": options}),
+        ]
+    )
+    installed.create(name, on_remove="purge")
+    installed.sh(name, "echo precious >/data/file")
+    refused = (
+        f"volume {name} was created with on_remove=purge, and volume its has its data in the same remote directory"
+    )
+    for command in ("true", "systemctl stop legacyhost@second.socket legacyhost@second.service"):
+        machine.run(command)
+        assert refused in machine.docker("volume", "rm", name, check=False).stderr
+    record = "/var/lib/legacyhost/second/volumes.db"
+    machine.run(f"cp {record} /root/kept && echo nonsense >{record}")
+    assert "the record of volumes of the plugin second" in machine.docker("volume", "rm", name, check=False).stderr
+    assert installed.on_remote(f"{name}/file") == "precious\n"
+    machine.run(f"cp /root/kept {record}; systemctl start legacyhost@second.socket")
+    machine.run(["legacyhost", "call", "--plugin", "second", "VolumeDriver.Remove", '{"Name": "its"}'])
+    machine.docker("volume", "rm", name)
+    assert machine.run(["ls", f"{installed.remote.home}/{name}"]).stdout == ""
+    machine.run("systemctl disable --quiet --now legacyhost@second.socket; systemctl stop legacyhost@second.service")
+    machine.run("rm /etc/legacyhost/second.toml; rm -r /var/lib/legacyhost/second")
 
 
 def test_purge_needs_a_directory_of_its_own(installed: Installed) -> None:
