@@ -70,7 +70,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise Failed(f"the credentials in {self._directory} cannot be listed: {disk.reason(error)}") from error
+            raise Failed(f"the credentials in {self._directory} cannot be listed: {_reason(error)}") from error
 
     def of_volumes(self, plugin: str) -> list[str]:
         """The volumes of a plugin for which a password is kept, sorted. Raises Failed."""
@@ -82,7 +82,7 @@ class Store:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise Failed(f"the credentials in {directory} cannot be listed: {disk.reason(error)}") from error
+            raise Failed(f"the credentials in {directory} cannot be listed: {_reason(error)}") from error
         return sorted(name for name in found if is_name(name))
 
     def exists(self, name: str) -> bool:
@@ -134,7 +134,7 @@ class Store:
                 if error.errno == errno.EROFS
                 else ""
             )
-            raise Failed(f"{_shown(name)} cannot be written in {path.parent}: {disk.reason(error)}{restart}") from error
+            raise Failed(f"{_shown(name)} cannot be written in {path.parent}: {_reason(error)}{restart}") from error
         return why_not
 
     def _write(self, path: Path, data: bytes, *, replace: bool) -> None:
@@ -164,7 +164,7 @@ class Store:
             with suppress(FileNotFoundError):
                 disk.sync(path.parent)
         except OSError as error:
-            raise Failed(f"{_shown(name)} cannot be removed from {path.parent}: {disk.reason(error)}") from error
+            raise Failed(f"{_shown(name)} cannot be removed from {path.parent}: {_reason(error)}") from error
 
     def _path(self, name: str) -> Path:
         plugin, slash, volume = name.removeprefix("@").partition("/")
@@ -187,12 +187,17 @@ class Store:
         except FileNotFoundError as error:
             raise Failed(f"there is no {_shown(name)}; {_again(name, 'make it')}") from error
         except OSError as error:
-            raise Failed(f"{_shown(name)} cannot be read from {path}: {disk.reason(error)}") from error
+            raise Failed(f"{_shown(name)} cannot be read from {path}: {_reason(error)}") from error
 
 
 def of_volume(plugin: str, volume: str) -> str:
     """The name under which the password is kept that the volume was created with."""
     return f"@{plugin}/{volume}"
+
+
+def _reason(error: OSError) -> str:
+    is_for_root = error.errno in (errno.EACCES, errno.EPERM) and os.geteuid() != 0
+    return f"{disk.reason(error)}; try sudo" if is_for_root else disk.reason(error)
 
 
 def _shown(name: str) -> str:
@@ -232,5 +237,5 @@ def _systemd_creds(verb: str, data: bytes, failure: str, remedy: str) -> bytes:
     except subprocess.TimeoutExpired:
         raise Failed(f"{failure} now: {PROGRAM} has not ended within {PATIENCE:.0f} s") from None
     except OSError as error:
-        why = disk.reason(error)
+        why = _reason(error)
     raise Failed(f"{failure} ({PROGRAM}: {why}); {remedy}")

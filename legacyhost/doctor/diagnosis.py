@@ -64,7 +64,7 @@ class Diagnosis:
 
     def _machine(self) -> Iterator[Finding]:
         host = self._host
-        for check in (programs.fuse, programs.sshfs, programs.ssh, programs.clock, engines.present):
+        for check in (programs.fuse, programs.sshfs, programs.ssh, programs.libraries, programs.clock, engines.present):
             yield from _guarded(check.__name__, partial(check, host))
         for name, look in (("docker", engines.docker), ("dead plugin", sockets.dead)):
             for finding in _guarded(name, partial(look, host)):
@@ -118,7 +118,7 @@ class Diagnosis:
         if driver is None:
             yield ok(f"volume {found.name}", "the way to it is not looked at while the configuration is broken")
         else:
-            yield from way(self._host, plugin, driver[0], found, driver[1])
+            yield from _guarded(f"volume {found.name}", partial(way, self._host, plugin, driver[0], found, driver[1]))
 
     def _without_root(self) -> Iterator[Finding]:
         """What anybody may look at."""
@@ -138,9 +138,11 @@ def _guarded(name: str, check: Check) -> Iterator[Finding]:
     """What the machine refuses is a finding, and no reason to stop."""
     try:
         yield from check()
-    except (OSError, PluginError) as problem:
+    except (OSError, PluginError, ImportError) as problem:
         if isinstance(problem, PluginError):
             text = problem.message
+        elif isinstance(problem, ImportError):
+            text = f"the Python library {problem.name} cannot be loaded"
         else:
             text = f"{problem.filename or 'a file'} cannot be looked at: {os.strerror(problem.errno or 0).lower()}"
         yield error(name, text, "it cannot be told whether something is wrong there")

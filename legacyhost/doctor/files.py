@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from legacyhost import config as configuration
+from legacyhost.credentials import Store
 from legacyhost.doctor import Finding, error, ok
 from legacyhost.doctor.host import Host
 from legacyhost.doctor.services import service_unit
@@ -33,7 +34,8 @@ def driver(host: Host, plugin: str) -> tuple[Driver, Mapping[str, str]] | None:
 def config(host: Host, plugin: str) -> Iterator[Finding]:
     path = host.paths.configuration(plugin)
     try:
-        build_driver(plugin, configuration.load(path).volume, host.paths)
+        section = configuration.load(path).volume
+        build_driver(plugin, section, host.paths)
     except ConfigError as problem:
         reload = f"systemctl try-reload-or-restart {service_unit(plugin)}"
         if path.exists():
@@ -44,7 +46,18 @@ def config(host: Host, plugin: str) -> Iterator[Finding]:
             mend = f"printf '[volume]\\n' >{path} && chmod 600 {path} && {reload}"
         what = problem.message if str(path) in problem.message else f"{path}: {problem.message}"
         yield error("configuration", what, "the plugin does not start with it", mend)
-    else:
+        return
+    store, missing = Store(host.paths.credentials()), False
+    for where, named in (("volume.defaults", section.defaults), *section.remote.items()):
+        why = f"{path} names it for {where}"
+        if "credential" in named and not store.exists(named["credential"]):
+            missing = True
+            name = named["credential"]
+            yield error("configuration", f"there is no credential {name}", why, f"legacyhost credential add {name}")
+        if "agent" in named and not Path(named["agent"]).is_socket():
+            missing = True
+            yield error("configuration", f"there is no agent behind {named['agent']}", why)
+    if not missing:
         yield ok("configuration", f"{path} is valid")
 
 

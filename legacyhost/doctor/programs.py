@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import stat
@@ -16,6 +17,7 @@ from legacyhost.doctor.host import Host
 FUSE = (10, 229)
 MAKE_FUSE = "mknod -m 666 /dev/fuse c 10 229"
 #: sshfs 3 is the first on FUSE 3, whose options are handed to it.
+LIBRARIES = ("falcon", "gunicorn", "paramiko", "cryptography")
 OLDEST_SSHFS = 3
 #: The first ssh that takes a password from a program where there is a terminal (SSH_ASKPASS_REQUIRE).
 OLDEST_SSH = (8, 4)
@@ -95,6 +97,16 @@ def ssh(host: Host) -> Iterator[Finding]:
         yield warning("ssh", f"{path} is old: {version[0]}", why, "apt-get install -y openssh-client")
     else:
         yield ok("ssh", version[0].replace("_", " "))
+
+
+def libraries(_host: Host) -> Iterator[Finding]:
+    """What the plugin is made of, besides itself; Debian's package has each under this name."""
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    for name in missing:
+        mend = f"apt-get install -y --reinstall python3-{name}"
+        yield error("libraries", f"the Python library {name} is missing", "the plugin cannot run without it", mend)
+    if not missing:
+        yield ok("libraries", f"{', '.join(LIBRARIES)} are there")
 
 
 def clock(host: Host) -> Iterator[Finding]:

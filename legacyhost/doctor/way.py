@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from legacyhost.deadline import Deadline
 from legacyhost.doctor import Finding, error, ok
 from legacyhost.doctor.host import Host
 from legacyhost.doctor.volume import OnSsh, command_in
 from legacyhost.drivers import Driver
+from legacyhost.drivers.sshfs_options import SSH_VALUES
 from legacyhost.errors import Failed, PluginError
+from legacyhost.mounts import tools
 from legacyhost.ssh.attempt import Stage, traced
 from legacyhost.ssh.target import Target
 from legacyhost.ssh.wording import clean, place
@@ -33,13 +37,19 @@ OURS = ("the check of its host key", "the agent")
 #: How the stage begins that leads from a jump host on.
 ONWARD = "a connection from "
 WHY = "the volume cannot be mounted until that is mended"
+WHY_NOT_WRITTEN = "containers can read the volume, and get an error when they write"
+#: How lines of sftp begin that say no more than that its ssh has ended.
+CONSEQUENCES = ("Connection closed", "Connection reset")
 
 
 class Way:
     """The way to one volume. ``defaults`` are the options of the plugin's configuration."""
 
-    def __init__(self, host: Host, plugin: str, volume: Volume, target: Target, defaults: Mapping[str, str]) -> None:
+    def __init__(
+        self, host: Host, plugin: str, driver: Driver, volume: Volume, target: Target, defaults: Mapping[str, str]
+    ) -> None:
         self._host = host
+        self._driver = driver
         self._plugin = plugin
         self._volume = volume
         self._target = target
@@ -68,7 +78,27 @@ class Way:
             # Of other stages, the sentence may end in words of the server's.
             ours = command_in(message) if name in OURS or not stages else ""
             mend = ours or self._mend(short, self._target.jump if is_at_jump else None)
-            yield error(self._check(short, is_at_jump), message, WHY, mend)
+            why = WHY_NOT_WRITTEN if short == "directory" and " write to " in message else WHY
+            yield error(self._check(short, is_at_jump), message, why, mend)
+            return
+        yield from self._by_ssh(deadline)
+
+    def _by_ssh(self, deadline: Deadline) -> Iterator[Finding]:
+        """The same way as a mount goes it: what came before was paramiko's, which has no part in that."""
+        check, run = self._check("ssh", False), self._host.paths.run
+        with TemporaryDirectory(prefix="doctor-", dir=run if run.is_dir() else None) as folder:
+            command = self._driver.command(self._volume, Path("/"), Path(folder))
+            account = f"{self._target.user}@{self._target.host}"
+            argv = ["sftp", "-b", "/dev/null", "-F", f"{folder}/ssh_config", account]
+            ran = tools.run(argv, max(1.0, deadline.left()), command.variables("doctor:check"))
+        if ran.returncode == 0:
+            yield ok(check, "OpenSSH goes the same way")
+            return
+        said = [line.strip() for line in ran.stderr.splitlines() if not line.startswith(CONSEQUENCES)]
+        what = f"ssh does not take that way: {clean(said[-1]) if said else 'it says nothing'}"
+        own = sorted(self._volume.options.keys() & SSH_VALUES.keys())
+        options = f"; the volume has its options {', '.join(own)}" if own else ""
+        yield error(check, f"{what}{options}", WHY)
 
     def _look(self, deadline: Deadline) -> str:
         """What has been found at the end of the way. Raises PluginError where it stops."""
@@ -156,4 +186,4 @@ def way(host: Host, plugin: str, driver: Driver, volume: Volume, defaults: Mappi
     except PluginError:
         return  # said already, without the network
     deadline = Deadline.after(driver.timeout(volume.options))
-    yield from Way(host, plugin, volume, target, defaults).walk(deadline)
+    yield from Way(host, plugin, driver, volume, target, defaults).walk(deadline)

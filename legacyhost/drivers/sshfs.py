@@ -6,6 +6,7 @@ paramiko is loaded when the network is first used, not before.
 from __future__ import annotations
 
 import posixpath
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -38,8 +39,8 @@ SSH_DEFAULTS = {
 FUSE_DEFAULTS = {"allow_other": "true", "reconnect": "true", "auto_cache": "true"}
 PLACEHOLDER = "{volume}"
 IN_DOCKERS_RECORD = (
-    "the password given as password= stands in Docker's own record, where docker volume inspect shows it; better:"
-    " legacyhost credential add {0}, then create the volume with credential={0} instead"
+    "what was given as password= stands in Docker's own record, where docker volume inspect shows it; better:"
+    " legacyhost credential add {0}{1}, and the volume made anew with credential={0} in its place"
 )
 #: Options whose defaults count when a volume is created, and not afterwards.
 SETTLED = ("on_remove", "host_key", "jump")
@@ -203,9 +204,7 @@ class SshfsDriver:
     def keep(self, volume: Volume) -> Volume:
         kept, why_not = self._accounts.keep(volume)
         if kept is not volume:
-            log.event(
-                log.WARNING, f"volume {volume.name}: {IN_DOCKERS_RECORD.format(volume.name)}", {"VOLUME": volume.name}
-            )
+            log.event(log.WARNING, f"volume {volume.name}: {_in_dockers_record(volume)}", {"VOLUME": volume.name})
         if why_not:
             log.event(log.WARNING, f"the password of volume {volume.name}: {why_not}", {"VOLUME": volume.name})
         return kept
@@ -228,7 +227,7 @@ class SshfsDriver:
         if "free" in volume.facts:
             described["free at creation"] = volume.facts["free"]
         if KEPT in volume.facts:
-            described["warning"] = IN_DOCKERS_RECORD.format(volume.name)
+            described["warning"] = _in_dockers_record(volume)
         return described
 
     def _effective(self, options: Mapping[str, str], *, has_password: bool = False) -> dict[str, str]:
@@ -257,6 +256,12 @@ class SshfsDriver:
         if not all(path.startswith("/") for path in paths):
             return is_one_host  # a server has said nonsense once; nothing is deleted on its word
         return is_one_host and posixpath.commonpath(paths) in paths
+
+
+def _in_dockers_record(volume: Volume) -> str:
+    """The warning; a passphrase is no password of the account's, and no server is ever to see it."""
+    key = volume.facts.get("encrypted_key", "")
+    return IN_DOCKERS_RECORD.format(volume.name, f" --key {shlex.quote(key)}" if key else "")
 
 
 def _of_ssh(options: Mapping[str, str]) -> dict[str, str]:

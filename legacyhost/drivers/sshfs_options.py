@@ -31,6 +31,10 @@ def sshcmd(value: str) -> str:
     """``[user@]host:[path]``, as sshfs takes it. Raises ValueError."""
     account, colon, path = value.partition(":")
     user, at, host = account.rpartition("@")
+    if value.lower().startswith(("ssh://", "sftp://")):
+        raise ValueError("has to be [user@]host:[path], not a URL; a port is given as port=")
+    if re.match("[0-9]+:", path):
+        raise ValueError("has to be [user@]host:[path]; a port is given as port=")
     if not colon:
         raise ValueError("has to be [user@]host:[path]; there is no ':' in it")
     if account.startswith("[") or host.startswith("["):

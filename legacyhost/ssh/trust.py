@@ -229,6 +229,8 @@ def _by_way_of(jump: Target | None) -> str:
     if jump is None:
         return ""
     credential = f" --credential {jump.credential}" if jump.credential else ""
+    if jump.password is not None and not jump.credential:
+        credential = " --credential NAME, with its password kept by legacyhost credential add NAME"
     if jump.identity_files:
         credential = f" --key {shlex.quote(jump.identity_files[0])}"
     return f" --jump {shlex.quote(f'{jump.user}@{place(jump.host, jump.port)}')}{credential}"

@@ -343,7 +343,7 @@ def test_a_read_only_volume_need_not_be_writable(ways: Installed) -> None:
     ways.create("readonly", sshcmd="bob@127.0.0.1:readonly", ro="true", **there)
     found = ask(ways, "readonly")
     assert problems(found) == []
-    assert found[-1]["what"].startswith("readonly can be read, ")
+    assert found[-2]["what"].startswith("readonly can be read, ")
 
 
 def test_a_clock_that_is_behind(broken: Installed) -> None:

@@ -164,10 +164,33 @@ def test_the_whole_way(host: FakeHost, server: Sshd) -> None:
     names = [finding.check.removeprefix("volume data: ") for finding in findings]
     first = [name.removeprefix("jump host, ") for name in names if name.startswith("jump host, ")]
     assert names[: len(first)] == [f"jump host, {name}" for name in first]
-    assert [name for name in first if name != "host key"] == ["name", "tcp", "greeting", "key exchange", "login"]
-    then = [name for name in names[len(first) :] if name != "host key"]
-    assert then == ["onward", "greeting", "key exchange", "login", "sftp", "directory"]
-    assert findings[-1].what.startswith("the home directory can be read and written, ")
+    assert first == ["name", "tcp", "greeting", "key exchange", "host key", "login"]
+    then = ["onward", "greeting", "key exchange", "host key", "login", "sftp", "directory", "ssh"]
+    assert names[len(first) :] == then
+    assert findings[-2].what.startswith("the home directory can be read and written, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("Ciphers", "aes128-cbc", "no matching cipher found"),
+        ("BindAddress", "192.0.2.77", "ssh: connect to host"),
+        ("PreferredAuthentications", "password", "Permission denied"),
+    ],
+)
+def test_a_way_that_only_ssh_cannot_take(host: FakeHost, server: Sshd, name: str, value: str, said: str) -> None:
+    """Of some options the check knows nothing: ssh itself goes there, and says why it does not arrive."""
+    (host.paths.etc / "known_hosts").write_text(server.known_hosts_line())
+    options = {"sshcmd": f"{server.user}@{server.host}:", "port": str(server.port), name: value}
+    made = Volume("data", {**options, "IdentityFile": str(server.client_key)}, datetime.now(UTC))
+    found = files.driver(host, "sshfs")
+    assert found is not None
+    *before, last = way(host, "sshfs", found[0], made, found[1])
+    assert {finding.level for finding in before} == {"ok"}
+    assert (last.check, last.level) == ("volume data: ssh", "error")
+    assert said in last.what
+    assert f"; the volume has its options {name}" in last.what
+    assert not [*host.paths.run.glob("doctor-*")]
 
 
 def recorded(host: FakeHost, *names: str) -> None:

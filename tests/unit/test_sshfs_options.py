@@ -263,3 +263,9 @@ def test_an_address_that_ssh_takes_for_another_is_refused(host: str) -> None:
         TABLE.parse({"jump": host})
     assert TABLE.parse({"sshcmd": "10.0.0.1:/srv", "jump": "192.0.2.1:22"})
     assert TABLE.parse({"sshcmd": "0xabc.example.org:/srv", "jump": "1.example.org"})
+
+
+@pytest.mark.parametrize("value", ["ssh://anna@nas/srv", "sftp://nas/srv", "anna@nas:22:/srv", "nas:2222:srv"])
+def test_a_url_or_a_port_is_no_directory(value: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"has to be \[user@\]host:\[path\].*; a port is given as port="):
+        TABLE.parse({"sshcmd": value})
