@@ -38,8 +38,6 @@ OURS = ("the check of its host key", "the agent")
 ONWARD = "a connection from "
 WHY = "the volume cannot be mounted until that is mended"
 WHY_NOT_WRITTEN = "containers can read the volume, and get an error when they write"
-#: How lines of sftp begin that say no more than that its ssh has ended.
-CONSEQUENCES = ("Connection closed", "Connection reset")
 
 
 class Way:
@@ -89,13 +87,13 @@ class Way:
         with TemporaryDirectory(prefix="doctor-", dir=run if run.is_dir() else None) as folder:
             command = self._driver.command(self._volume, Path("/"), Path(folder))
             account = f"{self._target.user}@{self._target.host}"
-            argv = ["sftp", "-b", "/dev/null", "-F", f"{folder}/ssh_config", account]
+            argv = ["ssh", "-F", f"{folder}/ssh_config", "-s", account, "sftp"]
             ran = tools.run(argv, max(1.0, deadline.left()), command.variables("doctor:check"))
         if ran.returncode == 0:
             yield ok(check, "OpenSSH goes the same way")
             return
-        said = [line.strip() for line in ran.stderr.splitlines() if not line.startswith(CONSEQUENCES)]
-        what = f"ssh does not take that way: {clean(said[-1]) if said else 'it says nothing'}"
+        said = clean(ran.stderr.strip().rpartition("\n")[2]) or "it says nothing"
+        what = f"ssh does not take that way: {said}"
         own = sorted(self._volume.options.keys() & SSH_VALUES.keys())
         options = f"; the volume has its options {', '.join(own)}" if own else ""
         yield error(check, f"{what}{options}", WHY)

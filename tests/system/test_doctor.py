@@ -198,10 +198,8 @@ def test_a_healthy_machine(broken: Installed) -> None:
     assert problems(ask(broken)) == []
     found = ask(broken, "data")
     assert problems(found) == []
-    stages = [finding["check"].removeprefix("volume data: ") for finding in found][-8:]
-    assert [stage for stage in stages if stage != "host key"][-7:] == [
-        *("name", "tcp", "greeting", "key exchange", "login", "sftp", "directory"),
-    ]
+    stages = [finding["check"].removeprefix("volume data: ") for finding in found][-9:]
+    assert stages == ["name", "tcp", "greeting", "key exchange", "host key", "login", "sftp", "directory", "ssh"]
     (mounted,) = [finding["what"] for finding in found if finding["check"] == "volume data: mount"]
     assert mounted.startswith("mounted, 1 holder by legacyhost:sshfs:data:")
 
