@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +96,21 @@ def _of_agent(path: str, attempt: Attempt) -> list[Identity]:
         raise Failed(f"the agent behind {clean(path)} cannot be used: {why}") from error
     if not found:
         raise Failed(f"the agent behind {clean(path)} has no keys: ssh-add FILE adds one")
+    for key in found:
+        key.sign_ssh_data = _unless_refused(key.sign_ssh_data)
     return [Identity(f"{_public(key)} of the agent {clean(path)}", key) for key in found]
+
+
+def _unless_refused(sign: Callable[..., Any]) -> Callable[..., Any]:
+    """An agent may refuse to use a key here; that ends the try with it, as with ssh, and not the connection."""
+
+    def signed(*arguments: Any, **more: Any) -> Any:
+        try:
+            return sign(*arguments, **more)
+        except paramiko.SSHException:
+            return b""  # no server takes it
+
+    return signed
 
 
 def _public(key: Any) -> str:

@@ -87,8 +87,8 @@ def place(tmp_path: Path, target: Sshd, jump: Sshd) -> Place:
 
 
 @contextmanager
-def agent(folder: Path, *files: Path) -> Iterator[str]:
-    """An ssh-agent with these keys; the path of its socket."""
+def agent(folder: Path, *files: Path, confirm: bool = False) -> Iterator[str]:
+    """An ssh-agent with these keys; the path of its socket. ``confirm``: it asks before it uses the first, nobody."""
     path = f"{folder}/agent.sock"
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
     try:
@@ -96,8 +96,9 @@ def agent(folder: Path, *files: Path) -> Iterator[str]:
             while not Path(path).exists():
                 time.sleep(0.01)
         for file in files:
+            words = ["-c"] if confirm and file == files[0] else []
             added = subprocess.run(
-                ["ssh-add", "-q", str(file)],
+                ["ssh-add", "-q", *words, str(file)],
                 env={**os.environ, "SSH_AUTH_SOCK": path},
                 capture_output=True,
                 check=False,
@@ -163,6 +164,10 @@ def test_the_keys_of_an_agent(place: Place, target: Sshd) -> None:
     other = keygen(place.folder / "other", "ed25519")
     with agent(place.folder, other, target.client_key) as path:
         place.both(place.driver({target.host: {"agent": path}}), target)
+    (place.folder / "asking").mkdir()
+    with agent(place.folder / "asking", other, target.client_key, confirm=True) as path:
+        place.both(place.driver({target.host: {"agent": path}}), target)
+    path = f"{place.folder}/agent.sock"
     with pytest.raises(Failed, match=r"agent behind .*/agent.sock cannot be used: (no such file|connection refused)"):
         place.both(place.driver({target.host: {"agent": path}}), target)
     (place.folder / "empty").mkdir()
