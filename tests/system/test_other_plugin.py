@@ -279,6 +279,10 @@ def test_an_import(moving: Import) -> None:
 
     # Docker goes on asking the plugin it knows them from, until that does not know them any more: as in the manual.
     assert moving.driver("web") == "vieux/sshfs:latest"
+    machine.run("mkdir -p /srv/program && echo of program >/srv/program/file && chmod -R a+rX /srv/program")
+    words = [f"sshcmd={moving.server.user}@localhost:/srv/program", f"port={PORT}", "credential=mail"]
+    make = ["volume", "create", "-d", "sshfs", *(part for word in words for part in ("-o", word)), "program"]
+    assert moving.driver("program") == "vieux/sshfs:latest"
     machine.docker("plugin", "disable", "-f", "vieux/sshfs")
     machine.run(f"mv {file} /root/")
     machine.docker("plugin", "enable", "vieux/sshfs")
@@ -290,6 +294,10 @@ def test_an_import(moving: Import) -> None:
             "run", "--rm", "--network", "none", "-v", f"{name}:/data", "busybox", "cat", "/data/file"
         )
         assert shown.stdout == f"of {name}\n"
+    # One that was not imported, as those of a compose file: its name is free now.
+    assert machine.docker("volume", "inspect", "program", check=False).returncode == 1
+    machine.docker(*make)
+    assert moving.driver("program") == "sshfs"
     machine.docker("plugin", "disable", "-f", "vieux/sshfs")
     machine.docker("plugin", "rm", "vieux/sshfs")
     machine.run("systemctl restart docker.service")
