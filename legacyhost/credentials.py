@@ -88,6 +88,10 @@ class Store:
     def exists(self, name: str) -> bool:
         return os.path.lexists(self._path(name))
 
+    def missing(self, name: str) -> Failed:
+        """What is to be said where there is none."""
+        return Failed(f"there is no {_shown(name)}; {_again(name, 'make it')}")
+
     def is_encrypted(self, name: str) -> bool:
         """Whether it stands encrypted on the disk. Raises Failed."""
         return not self._content(name).lstrip().startswith(b"{")
@@ -185,7 +189,7 @@ class Store:
                     raise Failed(f"{_shown(name)} is open to others: chmod 600 {path}")
                 return file.read(LARGEST)
         except FileNotFoundError as error:
-            raise Failed(f"there is no {_shown(name)}; {_again(name, 'make it')}") from error
+            raise self.missing(name) from error
         except OSError as error:
             raise Failed(f"{_shown(name)} cannot be read from {path}: {_reason(error)}") from error
 

@@ -63,8 +63,9 @@ class Accounts:
 
     def keep(self, volume: Volume) -> tuple[Volume, str]:
         """The volume without its password, which is among the credentials now, durably; and why not encrypted."""
-        if "credential" in volume.options:
-            self._store.read(volume.options["credential"])  # it may have been deleted meanwhile
+        name = volume.options.get("credential")
+        if name is not None and not self._store.exists(name):  # it may have been deleted meanwhile
+            raise self._store.missing(name)
         if "password" not in volume.options:
             return volume, ""
         kept = Credential(Secret(volume.options["password"]))
