@@ -90,7 +90,7 @@ def test_a_password_given_as_an_option_is_moved(installed: Installed, guarded: S
         )
     assert "legacyhost credential add" in str(installed.inspect(name)["Status"]["warning"])
     journal = machine.run(["journalctl", f"--after-cursor={mark}", "-o", "cat"]).stdout
-    assert f"volume {name}: the password given as password= stands in Docker's own record" in journal
+    assert f"volume {name}: what was given as password= stands in Docker's own record" in journal
     again = volume(installed, name, guarded, password=PASSWORD)
     assert again.returncode == 0
     machine.docker("volume", "rm", name)

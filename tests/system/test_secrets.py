@@ -273,9 +273,7 @@ def test_the_journal(hunt: Hunt) -> None:
     journal = hunt.journal()
     assert hunt.in_text(journal) == set()
     for name in ("by-password", "by-passphrase", "out-of-date"):
-        assert (
-            journal.count(f"MESSAGE=volume {name}: the password given as password= stands in Docker's own record") == 1
-        )
+        assert journal.count(f"MESSAGE=volume {name}: what was given as password= stands in Docker's own record") == 1
 
 
 def test_what_was_printed(hunt: Hunt) -> None:
