@@ -391,3 +391,18 @@ def test_a_kept_password_before_a_default_credential(place: Place) -> None:
     volume = driver.keep(Volume("data", options, CREATED, {}))
     target = driver.target(volume)
     assert (target.password, target.credential) == (Secret("x"), "")
+
+
+def test_the_advice_about_a_passphrase_never_makes_it_a_password(place: Place) -> None:
+    """Kept as a login's password it would be sent to the server."""
+    driver = place.driver()
+    options = driver.parse("data", {"sshcmd": "anna@nas:", "IdentityFile": "/root/my key"})
+    for facts, command in (
+        ({"password": "kept"}, "legacyhost credential add data, and"),
+        (
+            {"password": "kept", "encrypted_key": "/root/my key"},
+            "legacyhost credential add data --key '/root/my key', and",
+        ),
+    ):
+        assert command in str(driver.describe(Volume("data", options, CREATED, facts))["warning"])
+    assert "warning" not in driver.describe(Volume("data", options, CREATED, {}))
