@@ -38,6 +38,7 @@ class Gate:
         self._is_over = True
         self._wake.send(b"x")
         self._thread.join(WAIT)
+        self._wake.close()
 
     def shut(self) -> None:
         """From now on nothing passes; what is already under way is held back, not cut off."""
@@ -76,7 +77,7 @@ class Gate:
                         self._accept(selector)
                     elif source in self._pairs:
                         self._pass_on(selector, source)
-        for end in {self._listener, self._changed, self._wake, *self._pairs}:
+        for end in {self._listener, self._changed, *self._pairs}:
             end.close()
 
     def _accept(self, selector: selectors.BaseSelector) -> None:
