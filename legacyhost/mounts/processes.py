@@ -17,7 +17,17 @@ from pathlib import Path
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.mounts import MountCommand, MountFailed, User
-from legacyhost.mounts.tools import ENVIRONMENT, SCRIPT, SHELL, run, search, source_of, users_in, wait_until_gone
+from legacyhost.mounts.tools import (
+    ENVIRONMENT,
+    SCRIPT,
+    SHELL,
+    is_prepared,
+    run,
+    search,
+    source_of,
+    users_in,
+    wait_until_gone,
+)
 
 PATIENCE = 10.0
 #: A file that says that the mount has been answered once.
@@ -34,9 +44,10 @@ class ProcessMounter:
         return f"cat {self._log(volume)}"
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
-        prepared = run([SHELL, str(SCRIPT), "prepare", str(self._directory)], deadline.left())
-        if prepared.returncode != 0:
-            raise MountFailed(prepared.stderr.strip())
+        if not is_prepared(self._directory):
+            prepared = run([SHELL, str(SCRIPT), "prepare", str(self._directory)], deadline.left())
+            if prepared.returncode != 0:
+                raise MountFailed(prepared.stderr.strip())
         folder = self._directory / "volumes" / volume
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = self._source(volume) + secrets.token_hex(4)

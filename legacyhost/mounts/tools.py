@@ -46,6 +46,11 @@ def source_of(mountpoint: Path) -> str | None:
     return sources[-1] if sources else None
 
 
+def is_prepared(directory: Path) -> bool:
+    """Whether the mountpoints of a plugin are there as ``mount-unit.sh prepare`` makes them: it ends with this."""
+    return source_of(directory / "mounts") is not None
+
+
 def wait_until_gone(mountpoint: Path, deadline: Deadline) -> bool:
     """Whether mountinfo stops showing a mount there before the deadline."""
     while source_of(mountpoint) is not None:

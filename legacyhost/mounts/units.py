@@ -16,7 +16,7 @@ from pathlib import Path
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.mounts import MountCommand, MountFailed, User
-from legacyhost.mounts.tools import SCRIPT, SHELL, run, search, source_of, users_in, wait_until_gone
+from legacyhost.mounts.tools import SCRIPT, SHELL, is_prepared, run, search, source_of, users_in, wait_until_gone
 
 #: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX); ":SERIAL.service" comes behind.
 NAME_LIMIT = 255 - 17
@@ -168,7 +168,7 @@ class UnitMounter:
             "Type=exec",
             # sshfs ends with 1 when SIGTERM made it unmount; a mount that fails is noticed by ExecStartPost=.
             "SuccessExitStatus=1",
-            f"ExecStartPre={script} prepare {_quote(self._directory)}",
+            *([] if is_prepared(self._directory) else [f"ExecStartPre={script} prepare {_quote(self._directory)}"]),
             f"ExecStartPost={script} await {where} {source}",
             # What a killed program leaves behind is a mount on which everything fails: detach it.
             f"ExecStopPost={script} release {where} {source}",

@@ -71,6 +71,17 @@ def test_containers_of_any_user_can_use_a_volume_without_options(installed: Inst
         assert installed.on_remote(f"{name}/{user}") == f"{user}\n"
 
 
+def test_the_kernel_reads_ahead_of_a_mount(installed: Installed) -> None:
+    """A line with a long round trip is kept busy."""
+    name = installed.name()
+    installed.create(name)
+    with_device = f"grep ' /run/legacyhost/sshfs/mounts/{name} ' /proc/self/mountinfo | cut -d' ' -f3"
+    installed.start(name, name, "sleep 600")
+    shown = installed.machine.run(f"cat /sys/class/bdi/$({with_device})/read_ahead_kb").stdout
+    installed.machine.docker("rm", "-f", name)
+    assert shown == "2048\n"
+
+
 def test_two_containers_share_a_volume(installed: Installed) -> None:
     """One mount, held twice; it stays until the second has gone."""
     name, first, second = installed.name(), installed.name("one"), installed.name("two")

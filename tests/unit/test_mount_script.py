@@ -125,6 +125,18 @@ def test_await_returns_once_the_mount_is_there(tmp_path: Path, name: str) -> Non
 
 
 @in_own_namespace
+def test_await_says_that_the_read_ahead_cannot_be_set(tmp_path: Path) -> None:
+    """A mount without such a setting, or where /sys is read-only, is slower and no failure."""
+    subprocess.run(["mount", "-t", "tmpfs", "its:own", str(tmp_path)], check=True)
+    with program("sleep 60") as alive:
+        ran = run("await", tmp_path, "its:own", MAINPID=str(alive.pid))
+    device = mountinfo.read()[-1].device
+    assert ran.returncode == 0
+    text = f"the kernel reads no more than ? KiB ahead: /sys/class/bdi/{device}/read_ahead_kb cannot be written\n"
+    assert ran.stderr == text
+
+
+@in_own_namespace
 def test_await_fails_when_the_program_ends_without_a_mount(tmp_path: Path) -> None:
     """A program that has ended will not mount any more."""
     with program("exit 1") as ended:

@@ -152,6 +152,15 @@ def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
 
 
 @in_own_namespace
+def test_what_is_prepared_is_not_prepared_again(tmp_path: Path) -> None:
+    """Each step of a unit is a process somebody waits for."""
+    systemd = Systemd.boot(tmp_path)
+    subprocess.run(["mount", "--bind", str(tmp_path / "mounts"), str(tmp_path / "mounts")], check=True)
+    systemd.mount(UnitMounter("sshfs", systemd.runtime))
+    assert not [word for word in systemd.calls()[0] if word.startswith("--property=ExecStartPre=")]
+
+
+@in_own_namespace
 def test_each_mount_has_a_unit_name_of_its_own(tmp_path: Path) -> None:
     """The unit of the mount before may still be ending: its name is not used again."""
     systemd = Systemd.boot(tmp_path)
