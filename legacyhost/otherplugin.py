@@ -57,7 +57,7 @@ _LEFT_OUT = {
 }
 #: Of the options that are not sshfs's or ssh's, those that both plugins have in the same sense.
 _SHARED = ("IdentityFile", "port", "uid", "gid", "umask")
-_OURS = {option.name.lower() for option in table.OWN if option.name not in _SHARED}
+_OURS = {option.name.lower() for option in table.OWN if option.name not in _SHARED} - _RENAMED.keys()
 
 
 @dataclass(frozen=True)

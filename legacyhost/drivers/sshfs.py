@@ -36,7 +36,7 @@ SSH_DEFAULTS = {
     "ConnectTimeout": "10",
     "ConnectionAttempts": "1",
 }
-FUSE_DEFAULTS = {"allow_other": "true", "reconnect": "true", "auto_cache": "true"}
+FUSE_DEFAULTS = {"allow_other": "true", "reconnect": "true"}
 PLACEHOLDER = "{volume}"
 IN_DOCKERS_RECORD = (
     "what was given as password= stands in Docker's own record, where docker volume inspect shows it; better:"
@@ -235,7 +235,7 @@ class SshfsDriver:
         declared = {option.name: option.default for option in table.OWN if option.default}
         later = {name: value for name, value in self._defaults.items() if name not in SETTLED}
         chosen = {**declared, **SSH_DEFAULTS, **FUSE_DEFAULTS, **merged(later, options, has_password=has_password)}
-        return {**_keep_alive(int(chosen["fail_after"])), **chosen}
+        return {**_keep_alive(int(chosen["fail_after"])), **table.CACHE[chosen["cache"]], **chosen}
 
     def _place(self, volume: Volume) -> Target:
         return self._accounts.place(self._effective(volume.options))

@@ -6,6 +6,7 @@ Names and meaning: contract of this project for its own; sshfs(1), ssh_config(5)
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 
 from legacyhost.options import Option, Options, flag, matching, number, octal, one_of
@@ -120,15 +121,30 @@ OWN = (
         "what a change of owner does where the account is not root: nothing, or the server's error",
         "ignore",
     ),
+    Option(
+        "cache",
+        one_of("auto", "kernel", "none"),
+        "what was read is kept while size and time stay the same, whatever others write, or not at all",
+        "auto",
+    ),
 )
+
+#: What each value of "cache" is to sshfs; its own options, given by name, go before that.
+CACHE: Mapping[str, Mapping[str, str]] = {
+    # sshfs asks the server whenever a file is opened; without the second, libfuse looks at that once a second at most.
+    # Without the third, sshfs would keep names, sizes and times for 20 s, and a file that has grown be cut off there.
+    "auto": {"auto_cache": "true", "ac_attr_timeout": "0", "dcache_timeout": "3"},
+    "kernel": {"kernel_cache": "true"},
+    "none": {"dir_cache": "no", "attr_timeout": "0", "entry_timeout": "0"},
+}
 
 #: sshfs's own and FUSE's, handed on with -o. A value of flag() is given by name or left out.
 FUSE_FLAGS = {
     "allow_other": "let every user of a container in (on; false: only root)",
     "default_permissions": "let this host's kernel check owners and modes",
     "reconnect": "make the connection again when it is lost (on)",
-    "auto_cache": "keep what was read while size and time stay the same (on)",
-    "kernel_cache": "keep what was read whatever others write",
+    "auto_cache": "keep what was read while size and time stay the same (on with cache=auto)",
+    "kernel_cache": "keep what was read whatever others write (on with cache=kernel)",
     "direct_io": "read and write past the page cache",
     "follow_symlinks": "follow symbolic links on the server",
     "transform_symlinks": "make absolute links relative",
@@ -141,13 +157,14 @@ FUSE_FLAGS = {
 FUSE_VALUES = {
     "dir_cache": (one_of("yes", "no"), "cache directories (yes)"),
     "dcache_max_size": (number(1, 10_000_000), "entries in the directory cache"),
-    "dcache_timeout": (number(0, 86400), "seconds for the directory cache"),
+    "dcache_timeout": (number(0, 86400), "seconds for the directory cache (3)"),
     "dcache_stat_timeout": (number(0, 86400), "seconds for attributes"),
     "dcache_link_timeout": (number(0, 86400), "seconds for symbolic links"),
     "dcache_dir_timeout": (number(0, 86400), "seconds for names"),
     "entry_timeout": (number(0, 86400), "seconds the kernel keeps names"),
     "negative_timeout": (number(0, 86400), "seconds the kernel keeps missing names"),
     "attr_timeout": (number(0, 86400), "seconds the kernel keeps attributes"),
+    "ac_attr_timeout": (number(0, 86400), "seconds between two looks of auto_cache at a file's size and time (0)"),
     "max_conns": (number(1, 16), "SSH connections side by side"),
     "max_read": (number(4096, 1048576), "bytes a read may have"),
     "workaround": (matching(r"[a-z:]{1,100}", "has to be a list as in sshfs(1)"), "workarounds, see sshfs(1)"),

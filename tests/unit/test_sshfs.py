@@ -82,7 +82,7 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
         "-F",
         str(folder / "ssh_config"),
         "-o",
-        f"fsname={SOURCE},{transport_in(folder)},allow_other,reconnect,auto_cache",
+        f"fsname={SOURCE},{transport_in(folder)},allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0",
         "anna@nas:/sp ace/$HOME/%d,é",
         str(MOUNTPOINT),
     ]
@@ -94,7 +94,9 @@ def test_nothing_a_user_can_give_is_taken_for_the_source(driver: SshfsDriver, fo
     given = command(driver, folder, sshcmd="anna@nas:/srv/@SOURCE@/{source}/%s")
     words = given.words("the-source")
     assert words[-2:] == ["anna@nas:/srv/@SOURCE@/{source}/%s", str(MOUNTPOINT)]
-    options = f"fsname=the-source,{transport_in(folder)},allow_other,reconnect,auto_cache"
+    options = (
+        f"fsname=the-source,{transport_in(folder)},allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0"
+    )
     assert [word for word in words if "the-source" in word] == [options]
 
 
@@ -112,12 +114,35 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
         "umask=022",
         "reconnect",
         "auto_cache",
+        "dcache_timeout=3",
+        "ac_attr_timeout=0",
         "direct_io",
         "max_conns=4",
     }
     assert fuse_options(given) == expected
     assert "ro" in fuse_options(command(driver, folder, ro=""))
     assert "ro" not in fuse_options(command(driver, folder, read_only="false", ro="no", rw="", nonempty=""))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"auto_cache", "ac_attr_timeout=0", "dcache_timeout=3"}),
+        ({"cache": "auto"}, {"auto_cache", "ac_attr_timeout=0", "dcache_timeout=3"}),
+        ({"cache": "kernel"}, {"kernel_cache"}),
+        ({"cache": "none"}, {"dir_cache=no", "attr_timeout=0", "entry_timeout=0"}),
+        ({"auto_cache": "false", "dcache_timeout": "20"}, {"ac_attr_timeout=0", "dcache_timeout=20"}),
+        (
+            {"cache": "none", "dir_cache": "yes", "attr_timeout": "5"},
+            {"dir_cache=yes", "attr_timeout=5", "entry_timeout=0"},
+        ),
+    ],
+    ids=str,
+)
+def test_a_cache_is_a_choice(driver: SshfsDriver, folder: Path, given: dict[str, str], expected: set[str]) -> None:
+    """One word for what sshfs has several options for; those, given by name, count."""
+    found = fuse_options(command(driver, folder, **given))
+    assert found - {f"fsname={SOURCE}", transport_in(folder), "allow_other", "reconnect"} == expected
 
 
 def test_ssh_is_safe_whatever_the_options(driver: SshfsDriver, folder: Path) -> None:

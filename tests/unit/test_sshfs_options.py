@@ -23,6 +23,7 @@ FUSE_SAMPLES = {
     "entry_timeout": "1",
     "negative_timeout": "0",
     "attr_timeout": "1",
+    "ac_attr_timeout": "1",
     "max_conns": "4",
     "max_read": "65536",
     "workaround": "rename:nobuflimit",

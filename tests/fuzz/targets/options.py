@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from fuzz.target import Target, judge, scratch
 from legacyhost.drivers.sshfs import SshfsDriver
-from legacyhost.drivers.sshfs_options import FUSE_FLAGS, FUSE_VALUES, REFUSED, SSH_VALUES, TABLE
+from legacyhost.drivers.sshfs_options import CACHE, FUSE_FLAGS, FUSE_VALUES, REFUSED, SSH_VALUES, TABLE
 from legacyhost.errors import Failed, InvalidRequest
 from legacyhost.mounts import SOURCE, MountCommand
 from legacyhost.ssh.hostkeys import ALGORITHMS
@@ -136,9 +136,9 @@ def _check_sshfs(command: MountCommand, options: Mapping[str, str]) -> None:
     found = [item.partition("=")[::2] for item in listed.split(",")]
     names = [name for name, _ in found]
     assert len(names) == len(set(names))
+    options = {"allow_other": "true", "reconnect": "true", **CACHE[options.get("cache", "auto")], **options}
     wanted = {name: options[name] for name in (*FUSE_VALUES, "uid", "gid", "umask") if name in options}
     flags = {name for name in FUSE_FLAGS if options.get(name) == "true"}
-    flags |= {name for name in ("allow_other", "reconnect", "auto_cache") if name not in options}
     if "true" in (options.get("ro"), options.get("read_only")):
         flags.add("ro")
     assert {name: value for name, value in found if name not in ALWAYS} == {**wanted, **dict.fromkeys(flags, "")}
