@@ -48,6 +48,26 @@ known_hosts_file = {remote.known_hosts}
 """
 
 
+def fetched(suite: str, package: str) -> list[Path]:
+    """A package and what it needs beyond the image, fetched once by the suite's own apt into the images' cache."""
+    cache = cache_dir() / "debs" / f"{suite}-{package}"
+    if not (found := sorted(cache.glob("*.deb"))):
+        cache.mkdir(parents=True, exist_ok=True)
+        name = f"legacyhost-fetch-{os.getpid()}"
+        argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--pipe"]
+        argv += [f"--directory={ensure(suite)}", f"--machine={name}", "--resolv-conf=copy-host"]
+        argv += [f"--bind={cache}:/var/cache/apt/archives", "sh", "-ec"]
+        install = f"apt-get -q -y install --download-only --no-install-recommends {package}"
+        argv += [f"apt-get -q update; {install}"]
+        ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
+        for kind in ("unix-export", "propagate"):
+            if (left := NSPAWN / kind / name).is_dir() and not left.is_mount():
+                left.rmdir()
+        found = sorted(cache.glob("*.deb"))
+        assert ran.returncode == 0 and found, f"apt cannot fetch {package}:\n{ran.stdout}{ran.stderr}"
+    return found
+
+
 class Rclone(Subject):
     """`rclone serve docker` of Debian 12, with the units and the options its documentation gives."""
 
@@ -71,21 +91,8 @@ class Rclone(Subject):
 
     @classmethod
     def package(cls) -> Path:
-        """Debian's package, fetched once by the suite's own apt into the cache of the images."""
-        cache = cache_dir() / "debs" / cls.suite
-        if not (found := sorted(cache.glob("rclone_*.deb"))):
-            name = f"legacyhost-fetch-{os.getpid()}"
-            argv = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--volatile=overlay", "--pipe"]
-            argv += [f"--directory={ensure(cls.suite)}", f"--machine={name}", "--resolv-conf=copy-host"]
-            argv += [f"--bind={cache}:/var/cache/apt/archives", "sh", "-ec"]
-            argv += ["apt-get -q update; apt-get -q -y install --download-only --no-install-recommends rclone"]
-            ran = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=600)
-            for kind in ("unix-export", "propagate"):
-                if (left := NSPAWN / kind / name).is_dir() and not left.is_mount():
-                    left.rmdir()
-            found = sorted(cache.glob("rclone_*.deb"))
-            assert ran.returncode == 0 and found, f"apt cannot fetch rclone:\n{ran.stdout}{ran.stderr}"
-        return found[-1]
+        """Debian's package."""
+        return next(path for path in fetched(cls.suite, "rclone") if path.name.startswith("rclone_"))
 
     def options(self, directory: str) -> dict[str, str]:
         return {"remote": f"host:{directory}"}

@@ -1,0 +1,85 @@
+"""``./bench``: measure legacyhost and its rivals in turn, in one run, and print what came of it; see README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import report
+from .rows import ROWS, Row
+from .world import World
+
+TOP = Path(__file__).parents[2]
+Found = dict[str, dict[str, list[float]]]
+
+
+def measure(world: World, rows: Sequence[Row], rounds: int) -> tuple[Found, list[str]]:
+    """Every row of every subject, once a round, in an order that goes round: what was found, and what failed."""
+    found: Found = {row.key: {subject: [] for subject in row.subjects} for row in rows}
+    failures: dict[str, None] = {}
+    for number in range(rounds):
+        for row in rows:
+            if number >= row.rounds:
+                continue
+            turn = number % len(row.subjects)
+            for subject in (*row.subjects[turn:], *row.subjects[:turn]):
+                begin = time.monotonic()
+                try:
+                    value = row.measure(world, subject)
+                except (AssertionError, ValueError, OSError) as error:
+                    failures[f"{row.key}, {subject}: {str(error).strip().splitlines()[-1]}"] = None
+                    print(f"{row.key} {subject}: {error}", file=sys.stderr, flush=True)
+                    continue
+                found[row.key][subject].append(value)
+                took = time.monotonic() - begin
+                line = f"round {number + 1}: {row.text}, {subject}: {value:.4g} {row.unit} ({took:.0f} s)"
+                print(line, file=sys.stderr, flush=True)
+    return found, list(failures)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Status 1 if something could not be measured."""
+    parser = argparse.ArgumentParser(prog="./bench", description="legacyhost and its rivals, side by side in one run")
+    parser.add_argument("--quick", action="store_true", help="one round, and without what takes long")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured (5; quick: 1)")
+    parser.add_argument("--only", action="append", metavar="ROW", help="this one; may be repeated")
+    parser.add_argument("--list", action="store_true", help="what there is to be measured")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there, too")
+    parser.add_argument("--save", action="store_true", help="write it to docs/bench, with a table and a plot")
+    given = parser.parse_args(arguments)
+    if given.list:
+        print("\n".join(f"{row.key:15} {row.text} ({row.unit}): {', '.join(row.subjects)}" for row in ROWS))
+        return 0
+    known = {row.key: row for row in ROWS}
+    if unknown := set(given.only or ()) - known.keys():
+        parser.error(f"there is no row {', '.join(sorted(unknown))}; --list shows them")
+    rows = [known[key] for key in given.only] if given.only else [row for row in ROWS if row.quick or not given.quick]
+    world = World()
+    try:
+        versions = world.versions()
+        found, failures = measure(world, rows, given.rounds or (1 if given.quick else 5))
+    finally:
+        world.close()
+    results = {"versions": versions, "measured": found}
+    _write(results, rows, given.json, save=given.save)
+    print(report.table(rows, found))
+    print("\n".join(f"not measured: {failure}" for failure in failures))
+    return 1 if failures else 0
+
+
+def _write(results: Mapping[str, Any], rows: Sequence[Row], path: Path | None, *, save: bool) -> None:
+    text = json.dumps(results, indent=1) + "\n"
+    if path:
+        path.write_text(text, "utf-8")
+    if save:
+        report.save(TOP / "docs" / "bench", text, rows)
+        report.plot(TOP / "docs" / "bench" / "ratios.svg", rows, results["measured"])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
