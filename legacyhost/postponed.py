@@ -1,0 +1,25 @@
+"""Modules that a library imports and a plugin never uses: an engine waits for the start of a plugin."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+
+
+def postpone(name: str) -> None:
+    """Have a top-level module imported when something of it is wanted first, not when it is named.
+
+    Until then a module without content stands in its place, which asks for the real one and hands on what that has.
+    """
+    if name in sys.modules:
+        return
+    stand_in = ModuleType(name)
+
+    def load(attribute: str) -> object:
+        if sys.modules.get(name) is stand_in:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    stand_in.__dict__["__getattr__"] = load
+    sys.modules[name] = stand_in

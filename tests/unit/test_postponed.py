@@ -1,0 +1,85 @@
+"""Modules that are not loaded before something of them is wanted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from legacyhost.postponed import postpone
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of one that leaves a trace when it is loaded."""
+    package = tmp_path / "heavy_package"
+    package.mkdir()
+    (package / "__init__.py").write_text(
+        "from pathlib import Path\nPath(__file__).with_name('loaded').touch()\nVALUE = 7\n"
+    )
+    (package / "inner.py").write_text("VALUE = 8\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("heavy_package", "heavy_package.inner"):
+        monkeypatch.setitem(sys.modules, name, None)  # put back afterwards, whatever is there then
+        del sys.modules[name]
+    return package.name
+
+
+def test_it_is_loaded_when_something_of_it_is_wanted(module: str, tmp_path: Path) -> None:
+    """Whoever has imported it before has what it offers, and whoever imports it then has the real one."""
+    postpone(module)
+    import heavy_package  # type: ignore[import-not-found]
+
+    loaded = tmp_path / module / "loaded"
+    assert not loaded.exists()
+    assert heavy_package.VALUE == 7
+    assert loaded.exists()
+    assert heavy_package.VALUE == 7
+    assert sys.modules[module].__file__ == str(tmp_path / module / "__init__.py")
+
+
+def test_a_part_of_it_is_found(module: str) -> None:
+    """Of a package."""
+    postpone(module)
+    from heavy_package.inner import VALUE  # type: ignore[import-not-found]
+
+    assert VALUE == 8
+
+
+def test_what_is_loaded_stays(module: str) -> None:
+    """It has its users."""
+    import heavy_package
+
+    postpone(module)
+    assert sys.modules[module] is heavy_package
+
+
+def test_what_is_not_there_is_said_when_it_is_wanted(module: str) -> None:
+    """As ever, only later; and an attribute that it has not."""
+    postpone("heavy_nothing")
+    import heavy_nothing  # type: ignore[import-not-found]
+
+    with pytest.raises(ModuleNotFoundError):
+        _ = heavy_nothing.VALUE
+    postpone(module)
+    import heavy_package
+
+    with pytest.raises(AttributeError):
+        _ = heavy_package.OTHER
+
+
+def test_a_plugin_starts_without_what_it_never_uses(tmp_path: Path) -> None:
+    """Nothing of the network's before the network is used, nothing of the libraries' that is for others."""
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "legacyhost", "serve", "x"],
+        env={"LEGACYHOST_ETC": str(tmp_path), "LEGACYHOST_STATE": str(tmp_path), "LEGACYHOST_RUN": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+    )
+    loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
+    assert {"legacyhost.server", "gunicorn", "falcon"} <= loaded
+    assert not loaded & {"paramiko", "cryptography", "pkg_resources", "cgi"}
+    assert "no socket" in ran.stderr
