@@ -42,8 +42,8 @@ def run(
 
 def source_of(mountpoint: Path) -> str | None:
     """The source of the mount on top there, None where nothing is mounted."""
-    sources = [mount.source for mount in mountinfo.read() if mount.mountpoint == str(mountpoint)]
-    return sources[-1] if sources else None
+    mount = mountinfo.top(mountpoint)
+    return mount.source if mount else None
 
 
 def is_prepared(directory: Path) -> bool:

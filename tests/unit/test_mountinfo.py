@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,3 +121,52 @@ def test_a_search_that_was_cut_off_has_found_nothing_out(found: str) -> None:
     """That nobody was found is only true of a search that has come to its end."""
     assert users_in(found, "legacyhost:sshfs:", Path("/run/mounts")) is None
     assert users_in("\0end", "legacyhost:sshfs:", Path("/run/mounts")) == []
+
+
+@in_own_namespace
+def test_what_changes_is_seen_at_once(tmp_path: Path) -> None:
+    """Whoever mounts or unmounts, and however often it has been asked before; other processes have asked meanwhile."""
+    argv = ["mount", "-t", "tmpfs"]
+    for number in range(50):
+        assert source_of(tmp_path) is None
+        subprocess.run([*argv, f"source:{number}", str(tmp_path)], check=True)
+        if number % 2:
+            process = multiprocessing.get_context("fork").Process(target=source_of, args=(tmp_path,))
+            process.start()
+            process.join()
+        assert source_of(tmp_path) == f"source:{number}"
+        assert source_of(tmp_path) == f"source:{number}"
+        if number % 3 == 0:
+            subprocess.run([*argv, "above", str(tmp_path)], check=True)
+            assert source_of(tmp_path) == "above"
+            subprocess.run(["umount", str(tmp_path)], check=True)
+            assert source_of(tmp_path) == f"source:{number}"
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+@in_own_namespace
+def test_threads_see_what_was_mounted_before_they_asked(tmp_path: Path) -> None:
+    """Although one of them alone is told by the kernel that something has changed."""
+    points = [tmp_path / str(number) for number in range(8)]
+
+    def mount_and_look(point: Path) -> list[str | None]:
+        point.mkdir()
+        seen = []
+        for _ in range(10):
+            subprocess.run(["mount", "-t", "tmpfs", "here", str(point)], check=True)
+            seen.append(source_of(point))
+            subprocess.run(["umount", str(point)], check=True)
+            seen.append(source_of(point))
+        return seen
+
+    with ThreadPoolExecutor(len(points)) as pool:
+        assert [*pool.map(mount_and_look, points)] == [["here", None] * 10] * len(points)
+
+
+@in_own_namespace
+def test_another_namespace_is_another_table(tmp_path: Path) -> None:
+    """A process that enters one sees its mounts."""
+    assert source_of(tmp_path) is None
+    assert ctypes.CDLL(None).unshare(0x00020000) == 0  # CLONE_NEWNS
+    subprocess.run(["mount", "-t", "tmpfs", "inside", str(tmp_path)], check=True)
+    assert source_of(tmp_path) == "inside"
