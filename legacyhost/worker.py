@@ -1,5 +1,8 @@
 """A gunicorn worker that gives each connection a thread: however many calls wait for a remote host, the next is served.
 
+A connection is kept for a client that asks for that by name. Docker and Podman do not, and get each reply with the end
+of its connection: a call that a restart cuts off there would be repeated by Docker without its content.
+
 gunicorn's own workers do not fit: sync serves one call at a time; gthread has a fixed number of threads, of which
 connections that never say anything hold some for good and delay a stop (20.1), or lets one that stays open after its
 reply stall the loop that accepts all others (27).
@@ -8,19 +11,26 @@ reply stall the loop that accepts all others (27).
 from __future__ import annotations
 
 import errno
+import select
 import socket
 import threading
 import time
 from typing import Any
 
+from gunicorn import http
+from gunicorn.http import wsgi
 from gunicorn.workers.sync import SyncWorker
 
 from legacyhost import log
 
 #: Seconds a stop gives a connection that was accepted just before to bring its request.
 LINGER = 0.5
+#: Of a reply to a request whose body was not read to its end (RFC 9110).
+TOO_LARGE = 413
 #: Seconds between two looks.
 BREATH = 0.1
+#: Seconds for which a connection is kept without a request.
+IDLE = 30.0
 
 
 class Whole:
@@ -45,7 +55,7 @@ class Whole:
 
 
 class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
-    """Each connection carries one call and is closed with its reply (SyncWorker's own way), in a thread of its own."""
+    """Each connection is served by a thread of its own; it carries one call, or more if the client says so."""
 
     def init_process(self) -> None:
         self._accepted: set[socket.socket] = set()
@@ -80,17 +90,37 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
             self._forget(client)
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
-        call = object()
+        """Answer the first request of a connection, and those that follow on one that is kept."""
+        # What came with the first, and what comes then.
+        further = http.RequestParser(self.cfg, iter(req.unreader.read, b""), addr)
+        while True:
+            is_kept = self._answer(listener, req, client, addr)
+            self._forget(client)
+            if not is_kept or not _has_more(req.unreader, client):
+                return
+            req = next(further)
+
+    def _answer(self, listener: Any, req: Any, client: Any, addr: Any) -> bool:
+        """Whether the connection is kept."""
+        call, whole = object(), Whole(client)
         with self._changed:
             self._at_work.add(call)
         try:
-            whole = Whole(client)
-            super().handle_request(listener, req, whole, addr)
+            response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
+            is_kept = self.alive and _asks_to_be_kept(req)
+            parts = self.wsgi(environ, response.start_response)
+            # What is left of a body that was too long would be taken for the next request.
+            if not is_kept or response.status_code == TOO_LARGE:
+                response.force_close()
+            for part in parts:
+                response.write(part)
+            response.close()
             whole.send_reply()
+            return not response.should_close()
         finally:
             with self._changed:
                 self._at_work.discard(call)
-            self._forget(client)
+                self._changed.notify_all()
 
     def run(self) -> None:
         """Until a signal; then finish the calls at work, serve others meanwhile, and wait for nobody who is silent."""
@@ -116,3 +146,16 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         with self._changed:
             self._accepted.discard(client)
             self._changed.notify_all()
+
+
+def _asks_to_be_kept(request: Any) -> bool:
+    return any(name == "CONNECTION" and value.strip().lower() == "keep-alive" for name, value in request.headers)
+
+
+def _has_more(unreader: Any, client: Any) -> bool:
+    """Whether something comes of a client that is there; it has been read already, or is waited for."""
+    if unreader.buf.tell():
+        return True
+    waiting = select.poll()
+    waiting.register(client, select.POLLIN)
+    return bool(waiting.poll(IDLE * 1000)) and bool(client.recv(1, socket.MSG_PEEK))

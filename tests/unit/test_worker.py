@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from fakes import WAIT
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from legacyhost.web import NotServingPlugin, create_app
+from legacyhost.web import BODY_LIMIT, NotServingPlugin, create_app
 from legacyhost.worker import ThreadPerConnection
 
 
@@ -74,3 +75,92 @@ def test_what_is_not_answered_is_not_begun() -> None:
         ours.sendall(b"POST /VolumeDriver.List HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}")
         worker(app).handle(theirs, theirs, "")
         assert ours.recv(1 << 16) == b""
+
+
+ASKED = b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\n{}"
+
+
+def exchange(*sent: bytes, replies: int, alive: bool = True) -> tuple[list[bytes], bytes]:
+    """The replies on one connection, each as it was sent, and what came behind them: nothing, at the end."""
+    app = create_app(lambda: NotServingPlugin("foo", "it is starting"))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    made = worker(app)
+    made.alive = alive
+    thread = threading.Thread(target=made.handle, args=(theirs, theirs, ""))
+    with ours, theirs:
+        ours.settimeout(WAIT)
+        thread.start()
+        for part in sent:
+            ours.sendall(part)
+        found = []
+        with ours.makefile("rb") as reader:
+            for _ in range(replies):
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    line = reader.readline()
+                    assert line, "the connection has ended"
+                    head += line
+                length = int(head.lower().partition(b"content-length: ")[2].split()[0])
+                found.append(head + reader.read(length))
+            ours.shutdown(socket.SHUT_WR)
+            rest = reader.read()
+        thread.join(WAIT)
+        assert not thread.is_alive()
+    assert not made._at_work, "nothing is at work any more"
+    assert not made._accepted
+    return found, rest
+
+
+def test_a_connection_is_kept_for_who_asks_for_it_by_name() -> None:
+    """Whatever comes of it in one piece or in several; each reply says that it is kept."""
+    for parts in ([ASKED] * 3, [ASKED * 3], [ASKED + ASKED[:30], ASKED[30:] + ASKED]):
+        replies, rest = exchange(*parts, replies=3)
+        assert rest == b""
+        for reply in replies:
+            assert b"\r\nConnection: keep-alive\r\n" in reply
+            assert reply.endswith(b'{"Err":"plugin foo is not serving: it is starting"}\n')
+
+
+@pytest.mark.parametrize("header", [b"X: y", b"Connection: close", b"Connection: upgrade"])
+def test_others_get_the_end_of_the_connection_with_the_reply(header: bytes) -> None:
+    """Docker does not ask, and must never meet a restart on a connection that it has used before."""
+    replies, rest = exchange(ASKED.replace(b"Connection: Keep-Alive", header) + ASKED, replies=1)
+    assert b"\r\nConnection: close\r\n" in replies[0]
+    assert rest == b""
+
+
+def test_the_last_of_several_ends_it() -> None:
+    """When the client says so, or the worker is about to stop."""
+    replies, rest = exchange(ASKED, ASKED.replace(b"Keep-Alive", b"close"), replies=2)
+    assert b"\r\nConnection: close\r\n" in replies[1]
+    assert rest == b""
+    replies, _ = exchange(ASKED, replies=1, alive=False)
+    assert b"\r\nConnection: close\r\n" in replies[0]
+
+
+def test_what_is_no_request_ends_a_connection_that_was_kept() -> None:
+    """With an error, as it does at the beginning."""
+    replies, _ = exchange(ASKED, b"nonsense\r\n\r\n", replies=2)
+    assert replies[1].startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_body_that_was_not_read_is_no_request() -> None:
+    """What is left of one that is too long; the connection is not kept, whoever asks."""
+    body = b'{"a":"' + b"x" * BODY_LIMIT + b'"}' + ASKED
+    request = ASKED[:-2].replace(b"Content-Length: 2", b"Content-Length: %d" % len(body)) + body
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(WAIT)
+
+        def send() -> None:
+            with suppress(BrokenPipeError):  # the end may come before all is sent
+                ours.sendall(request)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        worker(create_app(lambda: NotServingPlugin("foo", "it is starting"))).handle(theirs, theirs, "")
+        thread.join(WAIT)
+        reply = ours.recv(1 << 16)
+    assert reply.startswith(b"HTTP/1.1 413 ")
+    assert b"\r\nConnection: close\r\n" in reply
+    assert reply.count(b"HTTP/1.1") == 1
