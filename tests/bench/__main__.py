@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from system.conftest import missing
+
 from . import report
 from .rows import ROWS, Row
-from .world import World
+from .world import QUICK, Sizes, World
 
 TOP = Path(__file__).parents[2]
 Found = dict[str, dict[str, list[float]]]
@@ -31,8 +35,8 @@ def measure(world: World, rows: Sequence[Row], rounds: int) -> tuple[Found, list
                 begin = time.monotonic()
                 try:
                     value = row.measure(world, subject)
-                except (AssertionError, ValueError, OSError) as error:
-                    failures[f"{row.key}, {subject}: {str(error).strip().splitlines()[-1]}"] = None
+                except (AssertionError, ValueError, OSError, subprocess.SubprocessError) as error:
+                    failures[f"{row.key}, {subject}: {(str(error).strip().splitlines() or ['no reason'])[-1]}"] = None
                     print(f"{row.key} {subject}: {error}", file=sys.stderr, flush=True)
                     continue
                 found[row.key][subject].append(value)
@@ -59,13 +63,27 @@ def main(arguments: Sequence[str]) -> int:
     if unknown := set(given.only or ()) - known.keys():
         parser.error(f"there is no row {', '.join(sorted(unknown))}; --list shows them")
     rows = [known[key] for key in given.only] if given.only else [row for row in ROWS if row.quick or not given.quick]
-    world = World()
+    if given.save and (given.only or given.quick):
+        parser.error("--save takes everything: without --only and --quick")
+    if reason := missing():
+        print(f"bench: machines cannot be booted here: {reason}", file=sys.stderr)
+        return 1
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    rounds = given.rounds or (1 if given.quick else 5)
+    begin = time.monotonic()
     try:
-        versions = world.versions()
-        found, failures = measure(world, rows, given.rounds or (1 if given.quick else 5))
-    finally:
-        world.close()
-    results = {"versions": versions, "measured": found}
+        world = World(QUICK if given.quick else Sizes())
+        try:
+            versions = world.versions()
+            found, failures = measure(world, rows, rounds)
+        finally:
+            world.close()
+    except KeyboardInterrupt:
+        print("bench: ended before it was done; nothing of it is left running", file=sys.stderr)
+        return 130
+    print(f"measured in {time.monotonic() - begin:.0f} s", file=sys.stderr)
+    results = {"versions": versions, "rounds": rounds, "measured": found, "failures": failures}
     _write(results, rows, given.json, save=given.save)
     print(report.table(rows, found))
     print("\n".join(f"not measured: {failure}" for failure in failures))

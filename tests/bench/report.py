@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .rows import Row, Target
-from .world import LEGACYHOST
+from .rows import BEFORE, Row, Target
+from .world import LEGACYHOST, LOCAL
 
 Measured = Mapping[str, Mapping[str, Sequence[float]]]
 #: How many runs are kept; the newest is 1.
@@ -93,7 +93,7 @@ def plot(path: Path, rows: Sequence[Row], measured: Measured) -> None:
     for row in rows:
         values = measured.get(row.key, {})
         for rival in row.subjects:
-            number = None if rival == LEGACYHOST else ratio(Target("≥", 1, rival), values)
+            number = None if rival in (LEGACYHOST, LOCAL, BEFORE) else ratio(Target("≥", 1, rival), values)
             if number:
                 bars.append((f"{row.text} / {rival}", number if row.unit.endswith("/s") else 1 / number))
     figure, axes = plt.subplots(figsize=(9, 0.24 * len(bars) + 1))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .world import BIG, FAR, LEGACYHOST, LOCAL, RCLONE, RCLONE_SID, SMALL, SSH, SSHFS, World
+from .world import LEGACYHOST, LOCAL, RCLONE, RCLONES, SFTP, SILENT, SSH, SSHFS, STUCK, World
 
 Measure = Callable[[World, str], float]
-RCLONES = (RCLONE, RCLONE_SID)
 MOUNTS = (LEGACYHOST, SSHFS, *RCLONES)
+PLUGINS = (LEGACYHOST, *RCLONES)
+#: legacyhost itself, as it is before something is asked of it.
+BEFORE = "before"
+#: How many volumes are mounted at once.
+MANY = 50
 
 
 @dataclass(frozen=True)
@@ -31,119 +36,176 @@ class Row:
     subjects: Sequence[str]
     measure: Measure
     targets: Sequence[Target] = ()
-    #: Whether it is part of a quick run; how often at most, where once takes long.
+    #: Whether it is part of a quick run; how often at most, where once takes long or says enough.
     quick: bool = True
     rounds: int = 99
 
 
-def _read(distance: int, size: int, name: str = "big") -> Measure:
+def _read(distance: int = 0) -> Measure:
     def measure(world: World, subject: str) -> float:
+        size = world.sizes.read if not distance else world.sizes.far[0 if distance < 20 else 1]
         if subject == SSH:
-            return world.probe("command", size, *world.ssh("cat", f"data/{name}"))
-        place = world.place(subject, distance)
-        world.forget()
-        return world.probe("read", f"{place}/{name}", size)
+            return world.probe("files.command", size, "/dev/null", world.ssh(SSH, "cat data/big"))
+        if subject == SFTP:
+            return world.probe("files.command", size, "/dev/null", world.ssh(SFTP, "get data/big /dev/null"))
+        return world.probe("files.read", f"{world.cold(subject, distance)}/big", size)
 
     return measure
 
 
 def _reread(world: World, subject: str) -> float:
-    place = world.place(subject)
-    world.probe("read", f"{place}/big", BIG)
-    return world.probe("read", f"{place}/big", BIG)
+    return world.probe("files.reread", f"{world.cold(subject)}/big", world.sizes.read)
 
 
-def _write(distance: int, size: int) -> Measure:
-    return lambda world, subject: world.probe("write", f"{world.place(subject, distance)}/new-{subject}", size)
-
-
-def _cold(name: str, folder: str, *arguments: object) -> Measure:
-    """With nothing kept by the kernel."""
-
+def _write(distance: int = 0) -> Measure:
     def measure(world: World, subject: str) -> float:
-        place = world.place(subject)
-        world.forget()
-        return world.probe(name, f"{place}/{folder}".rstrip("/"), *arguments)
+        size = world.sizes.write_far if distance else world.sizes.write
+        if subject == SSH:
+            script = world.ssh(SSH, f"head -c {size}M >data/piped && sync data/piped && rm data/piped")
+            return world.probe("files.command", size, f"{world.home}/data/big", script)
+        return world.probe("files.write", f"{world.cold(subject, distance)}/{world.name('new')}", size)
 
     return measure
 
 
-def _first_mount(world: World, subject: str) -> float:
-    """Of an account nobody has a connection to."""
+def _small(function: str, folder: str) -> Measure:
+    def measure(world: World, subject: str) -> float:
+        count = [] if folder == "tree" else [world.sizes.small]
+        return world.probe(f"files.{function}", f"{world.cold(subject)}/{folder}", *count)
+
+    return measure
+
+
+def _create_files(world: World, subject: str) -> float:
+    count = world.sizes.small // 10 if subject in RCLONES else world.sizes.small
+    return world.probe("files.create", world.cold(subject), count)
+
+
+def _run(*argv: str) -> Measure:
+    return lambda world, subject: world.probe("files.run_in", world.cold(subject, full=True), *argv)
+
+
+def _sqlite(world: World, subject: str) -> float:
+    return world.probe("files.sqlite", world.cold(subject, full=True), world.sizes.transactions)
+
+
+def _mount(world: World, subject: str, *, is_first: bool, with_create: bool = False) -> float:
+    """A volume that has never been mounted, of an account nobody has a connection to or of one with a mount."""
+    if not is_first:
+        world.place(subject)
+    end = world.account() if is_first else world.end(0)
     if subject == SSHFS:
-        return _by_hand(world)
-    world.create_once(subject, "first")
-    elapsed = world.probe("mount", world.socket(subject), "first")
-    world.probe("unmount", world.socket(subject), "first")
-    return elapsed
-
-
-def _by_hand(world: World) -> float:
-    world.machine.run(["mkdir", "-p", "/mnt/by-hand"])
-    elapsed = world.probe("sshfs", "/mnt/by-hand", *world.sshfs("data"))
-    world.machine.run(["umount", "/mnt/by-hand"])
-    return elapsed
-
-
-def _further_mount(world: World, subject: str) -> float:
-    """While another volume of the account is mounted."""
-    if subject == SSHFS:
-        return _by_hand(world)
-    world.place(subject)
-    return _first_mount(world, subject)
+        return world.probe("processes.sshfs", "/mnt/by-hand", *world.sshfs("" if is_first else "data", end))
+    if is_first:
+        world.machine.run(["install", "-d", "-o", end.user, f"/home/{end.user}/data"])
+    name = world.name("mount")
+    created = world.create(subject, name, end)
+    elapsed = world.probe("calls.mount", world.socket(subject), name)
+    world.probe("calls.unmount", world.socket(subject), name)
+    world.probe("calls.remove", world.socket(subject), name)
+    return elapsed + created * with_create
 
 
 def _many(world: World, subject: str) -> float:
-    count = 50
+    world.place(subject)
     if subject == SSHFS:
-        world.machine.run(["mkdir", "-p", "/mnt/many"])
-        return world.probe("sshfs_all", "/mnt/many", count, *world.sshfs("data"))
-    for number in range(count):
-        world.create_once(subject, f"many{number}")
-    elapsed = world.probe("mount_all", world.socket(subject), "many", count)
-    for number in range(count):
-        world.probe("unmount", world.socket(subject), f"many{number}")
-    return elapsed
+        return world.probe("processes.sshfs_all", "/mnt/many", MANY, *world.sshfs("data", world.end(0)))
+    _make_many(world)
+    try:
+        return world.probe("calls.mount_all", world.socket(subject), "many", MANY)
+    finally:
+        world.probe("calls.unmount_all", world.socket(subject), "many", MANY)
+
+
+def _make_many(world: World) -> None:
+    if world.machine.run(["test", "-e", "/run/made-many"], check=False).returncode:
+        for number in range(MANY):
+            world.create(LEGACYHOST, f"many{number}", world.end(0))
+        world.machine.run(["touch", "/run/made-many"])
+
+
+def _idle(world: World, subject: str) -> float:
+    _make_many(world)
+    world.probe("calls.mount_all", world.socket(subject), "many", MANY)
+    try:
+        world.machine.run(["sleep", "10"])
+        return world.probe("processes.processor", "legacyhost@sshfs.service", 40)
+    finally:
+        world.probe("calls.unmount_all", world.socket(subject), "many", MANY)
 
 
 def _unmount(world: World, subject: str) -> float:
-    _first_mount(world, subject)
-    world.probe("mount", world.socket(subject), "first")
-    return world.probe("unmount", world.socket(subject), "first")
+    world.place(subject)
+    name = world.name("unmount")
+    world.create(subject, name, world.end(0))
+    world.probe("calls.mount", world.socket(subject), name)
+    elapsed = world.probe("calls.unmount", world.socket(subject), name)
+    world.probe("calls.remove", world.socket(subject), name)
+    return elapsed
 
 
-def _calls(rpc: str, count: int, keep: str) -> Measure:
+def _calls(rpc: str, *, keep: bool) -> Measure:
+    """Of a volume that is mounted."""
+
     def measure(world: World, subject: str) -> float:
-        place = world.place(subject)
-        body = f'{{"Name":"{place.rpartition("/")[2]}"}}'
-        return world.probe("calls", world.socket(subject), rpc, body, count, keep)
+        world.place(subject)
+        keeping = "keep" if keep else "close"
+        return world.probe("calls.rate", world.socket(subject), rpc, '{"Name":"far0"}', world.sizes.calls, keeping)
+
+    return measure
+
+
+def _list(count: int) -> Measure:
+    def measure(world: World, subject: str) -> float:
+        plugin = world.plugin(subject, count, stuck=STUCK if subject == LEGACYHOST else 0)
+        number = max(world.sizes.calls * 20 // count, 20)
+        return world.probe("calls.rate", world.socket(plugin), "VolumeDriver.List", "{}", number, "keep")
+
+    return measure
+
+
+def _hanging(world: World, subject: str) -> float:
+    address = world.socket(world.plugin(LEGACYHOST, 1000, STUCK))
+    arguments = [address, "v7", world.sizes.calls // 2]
+    if subject == BEFORE:
+        return world.probe("calls.slowest", *arguments)
+    return world.probe("calls.slowest_beside", *arguments, SILENT, "stuck", STUCK)
+
+
+def _create_volume(world: World, subject: str) -> float:
+    address = world.socket(world.plugin(LEGACYHOST, 1 if subject == BEFORE else 10_000))
+    name = world.name("new")
+    options = world.options(LEGACYHOST, "data", world.end(0))
+    world.probe("calls.use", address, "v0", 6)
+    elapsed = world.probe("calls.create", address, name, json.dumps(options))
+    world.probe("calls.remove", address, name)
+    return elapsed
+
+
+def _start(count: int) -> Measure:
+    """A plugin whose record has so many volumes."""
+
+    def measure(world: World, subject: str) -> float:
+        known = 0 if subject == BEFORE else count
+        return world.probe("calls.start", "/run/bench.sock", *world.command(subject, known))
 
     return measure
 
 
 def _memory(calls: int) -> Measure:
     def measure(world: World, subject: str) -> float:
-        if calls:
-            _calls("VolumeDriver.Get", calls, "close")(world, subject)
-        unit = "legacyhost@sshfs.service" if subject == LEGACYHOST else f"{subject}.service"
-        return world.probe("memory", unit)
+        own = LEGACYHOST if subject == BEFORE else subject
+        unit = world.restarted(own)
+        if calls and subject != BEFORE:
+            world.probe("calls.use", world.socket(world.plugin(own, 1)), "v0", calls)
+        world.machine.run(["sleep", "2"])
+        return world.probe("processes.memory", unit)
 
     return measure
 
 
-def _start(world: World, subject: str) -> float:
-    """A plugin of its own, without volumes."""
-    if subject == LEGACYHOST:
-        argv = ["/usr/bin/legacyhost", "serve", "bench"]
-        world.machine.run(["cp", "-n", "/etc/legacyhost/sshfs.toml", "/etc/legacyhost/bench.toml"])
-        return world.probe("start", "/run/bench.sock", *argv)
-    argv = [f"/opt/{subject}", "serve", "docker", "--config=/dev/null", "--base-dir=/mnt/start"]
-    return world.probe("start", "/run/bench.sock", *argv, "--cache-dir=/var/cache/start")
-
-
-def _idle(world: World, subject: str) -> float:
-    world.place(subject)
-    return world.probe("processor", "legacyhost@sshfs.service", 20)
+def _proxy(world: World, subject: str) -> float:
+    return world.probe("processes.stream", "/root/delay.py", subject.removesuffix(" ms"), world.sizes.read * 2)
 
 
 def _at_least(ratio: float, against: str = SSHFS) -> Target:
@@ -156,112 +218,98 @@ def _at_most(ratio: float, against: str = "") -> Target:
 
 ROWS = (
     Row(
-        "read", "sequential read", "MiB/s", (*MOUNTS, SSH, LOCAL), _read(0, BIG), [_at_least(1.6), _at_least(0.9, SSH)]
+        *("read", "sequential read", "MiB/s", (*MOUNTS, SSH, SFTP, LOCAL), _read()),
+        targets=[_at_least(1.6), _at_least(0.9, SSH)],
     ),
-    *(
-        Row(
-            f"read-{far}ms",
-            f"sequential read, {far} ms round trip",
-            "MiB/s",
-            MOUNTS,
-            _read(far, FAR, "medium"),
-            [_at_least(5)],
-        )
-        for far in (10, 50)
-    ),
-    Row("write", "sequential write, fsync at the end", "MiB/s", (*MOUNTS, LOCAL), _write(0, 128), [_at_least(1.2)]),
-    Row("write-10ms", "the same, 10 ms round trip", "MiB/s", (LEGACYHOST, SSHFS), _write(10, 32), [_at_least(1.0)]),
-    Row("reread", "re-read of an unchanged file", "MiB/s", (LEGACYHOST, SSHFS), _reread, [_at_least(20)]),
+    Row("read-10ms", "sequential read, 10 ms round trip", "MiB/s", MOUNTS, _read(10), [_at_least(5)]),
+    Row("read-50ms", "sequential read, 50 ms round trip", "MiB/s", MOUNTS, _read(50), [_at_least(5)]),
+    Row("write", "sequential write, fsync at the end", "MiB/s", (*MOUNTS, SSH, LOCAL), _write(), [_at_least(1.2)]),
+    Row("write-10ms", "sequential write, 10 ms round trip", "MiB/s", MOUNTS, _write(10), [_at_least(1.0)]),
+    Row("reread", "re-read of an unchanged file", "MiB/s", (*MOUNTS, LOCAL), _reread, [_at_least(20)]),
     Row(
-        "create",
-        "files of 4 KiB created",
-        "files/s",
-        MOUNTS,
-        lambda world, subject: world.probe("create", world.place(subject), 20 if subject in RCLONES else 300),
-        [_at_least(1.0), _at_least(10, RCLONE)],
+        *("create", "files of 4 KiB created", "files/s", (*MOUNTS, LOCAL), _create_files),
+        targets=[_at_least(1.0), _at_least(10, RCLONE)],
     ),
-    Row("open-read", "small files opened and read", "files/s", MOUNTS, _cold("open_read", "small"), [_at_least(1.0)]),
-    Row("stat", "files looked at", "files/s", MOUNTS, _cold("stat", "looked", SMALL), [_at_least(1.0)]),
-    Row("walk", "tree walk, as npm makes one", "entries/s", MOUNTS, _cold("walk", "tree"), [_at_least(1.0)]),
     Row(
-        "tar",
-        "tar x of 600 files",
-        "runs/s",
-        (LEGACYHOST, SSHFS),
-        lambda world, subject: world.probe("run_in", world.place(subject), "tar", "xof", "/root/tree.tar"),
-        [_at_least(1.0)],
+        *("open-read", "small files opened and read", "files/s", (*MOUNTS, LOCAL), _small("open_read", "small")),
+        targets=[_at_least(1.0)],
     ),
+    Row("stat", "stat of small files", "files/s", (*MOUNTS, LOCAL), _small("stat", "small"), [_at_least(1.0)]),
     Row(
         "clone",
         "git clone of 600 files",
-        "runs/s",
-        (LEGACYHOST, SSHFS),
-        lambda world, subject: world.probe(
-            "run_in", world.place(subject), "git", "clone", "-q", "--no-hardlinks", "/root/repository", "clone"
-        ),
-        [_at_least(1.0)],
-    ),
-    Row(
-        "sqlite",
-        "SQLite transactions",
-        "transactions/s",
-        (LEGACYHOST, SSHFS),
-        lambda world, subject: world.probe("sqlite", world.place(subject), 100),
-        [_at_least(1.0)],
-    ),
-    Row(
-        "mount-first",
-        "Mount, first volume of an account",
         "ms",
-        (LEGACYHOST, SSHFS, *RCLONES),
-        _first_mount,
+        MOUNTS,
+        _run("git", "clone", "-q", "--no-hardlinks", "/root/repository", "clone"),
+        [_at_most(1.0, SSHFS)],
+    ),
+    Row("tar", "tar x of 600 files", "ms", MOUNTS, _run("tar", "xof", "/root/tree.tar"), [_at_most(1.0, SSHFS)]),
+    Row("sqlite", "SQLite transactions", "transactions/s", MOUNTS, _sqlite, [_at_least(1.0)]),
+    Row("walk", "tree walk, as npm makes one", "entries/s", (*MOUNTS, LOCAL), _small("walk", "tree"), [_at_least(1.0)]),
+    Row(
+        *("mount-first", "Mount, first volume of an account", "ms", MOUNTS),
+        lambda world, subject: _mount(world, subject, is_first=True),
         [_at_most(1.15, SSHFS)],
     ),
-    Row("mount-further", "Mount, further volume", "ms", (LEGACYHOST, SSHFS), _further_mount, [_at_most(0.15, SSHFS)]),
     Row(
-        "mount-50",
-        "50 volumes at once",
-        "ms",
-        (LEGACYHOST, SSHFS),
-        _many,
-        [_at_most(0.3, SSHFS)],
+        *("mount-further", "Mount, further volume of the account", "ms", MOUNTS),
+        lambda world, subject: _mount(world, subject, is_first=False),
+        [_at_most(0.15, SSHFS)],
+    ),
+    Row(
+        *("mount-create", "Create and Mount, first volume", "ms", MOUNTS),
+        lambda world, subject: _mount(world, subject, is_first=True, with_create=True),
+    ),
+    Row(
+        *("mount-50", f"{MANY} volumes mounted at once", "ms", (LEGACYHOST, SSHFS), _many, [_at_most(0.3, SSHFS)]),
         quick=False,
+    ),
+    Row("unmount", "Unmount", "ms", PLUGINS, _unmount, [_at_most(50)]),
+    Row(
+        *("get", "Get, one keep-alive connection", "calls/s", PLUGINS, _calls("VolumeDriver.Get", keep=True)),
+        targets=[_at_least(0.7, RCLONE)],
+    ),
+    Row(
+        *("path", "Path, one keep-alive connection", "calls/s", PLUGINS, _calls("VolumeDriver.Path", keep=True)),
+        targets=[_at_least(0.7, RCLONE)],
+    ),
+    Row("get-each", "Get, a connection for each call", "calls/s", PLUGINS, _calls("VolumeDriver.Get", keep=False)),
+    Row(
+        "get-hanging",
+        f"p99 of Get beside {STUCK} hanging Mounts",
+        "ms",
+        (LEGACYHOST, BEFORE),
+        _hanging,
+        [_at_most(2, BEFORE)],
+    ),
+    Row("list-1000", "List of 1000 volumes", "calls/s", PLUGINS, _list(1000), [_at_least(4, RCLONE)]),
+    Row(
+        "list-10000", "List of 10,000 volumes", "calls/s", PLUGINS, _list(10_000), [_at_least(10, RCLONE)], quick=False
+    ),
+    Row(
+        *("create-10000", "Create beside 10,000 volumes", "ms", (LEGACYHOST, BEFORE), _create_volume),
+        targets=[_at_most(1.2, BEFORE)],
+        quick=False,
+    ),
+    Row("start", "exec to the first answered Activate", "ms", PLUGINS, _start(0), [_at_most(150)]),
+    Row(
+        *("start-10000", "the same with 10,000 volumes known", "ms", (*PLUGINS, BEFORE), _start(10_000)),
+        targets=[_at_most(1.1, BEFORE)],
+        quick=False,
+    ),
+    Row("memory", "memory (PSS), idle", "MiB", PLUGINS, _memory(0), [_at_most(30)]),
+    Row(
+        *("memory-used", "memory after 10,000 calls", "MiB", (*PLUGINS, BEFORE), _memory(10_000)),
+        targets=[_at_most(1.1, BEFORE)],
+        quick=False,
+    ),
+    Row(
+        *("idle", f"processor of an idle service with {MANY} mounts", "%", (LEGACYHOST,), _idle, [_at_most(0.1)]),
+        quick=False,
+        rounds=2,
+    ),
+    Row(
+        *("proxy", "what the delaying proxy itself carries", "MiB/s", ("0 ms", "10 ms", "50 ms"), _proxy),
         rounds=3,
     ),
-    Row("unmount", "Unmount", "ms", (LEGACYHOST, *RCLONES), _unmount, [_at_most(50)]),
-    Row(
-        "get",
-        "Get, one connection",
-        "calls/s",
-        (LEGACYHOST, *RCLONES),
-        _calls("VolumeDriver.Get", 2000, "keep"),
-        [_at_least(0.7, RCLONE)],
-    ),
-    Row(
-        "path",
-        "Path, one connection",
-        "calls/s",
-        (LEGACYHOST, *RCLONES),
-        _calls("VolumeDriver.Path", 2000, "keep"),
-        [_at_least(0.7, RCLONE)],
-    ),
-    Row(
-        "path-each",
-        "Path, a connection for each call",
-        "calls/s",
-        (LEGACYHOST, *RCLONES),
-        _calls("VolumeDriver.Path", 2000, "close"),
-    ),
-    Row("start", "exec to the first answered Activate", "ms", (LEGACYHOST, *RCLONES), _start, [_at_most(150)]),
-    Row("memory", "memory (PSS), idle", "MiB", (LEGACYHOST, *RCLONES), _memory(0), [_at_most(30)]),
-    Row(
-        "memory-used",
-        "memory after 10,000 calls",
-        "MiB",
-        (LEGACYHOST, *RCLONES),
-        _memory(10_000),
-        quick=False,
-        rounds=1,
-    ),
-    Row("idle", "processor used while idle", "%", (LEGACYHOST,), _idle, [_at_most(0.1)], rounds=1),
 )

@@ -2,33 +2,67 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+import shlex
 import subprocess
 import tempfile
-import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from rivals.subjects import REMOTE, Rclone, RcloneSid, fetched
 from system.images import ensure
 from system.installed import Installed, build
 from system.machine import Machine
+from system.sshd import SshServer
 
-LEGACYHOST, RCLONE, RCLONE_SID, SSHFS, SSH, LOCAL = "legacyhost", "rclone-1.60", "rclone-1.75", "sshfs", "ssh", "local"
-SOCKETS = {LEGACYHOST: "sshfs", RCLONE: "rclone", RCLONE_SID: "rclone-sid"}
-PROBE = "/root/probe.py"
+LEGACYHOST, RCLONE, RCLONE_SID = "legacyhost", "rclone-1.60", "rclone-1.75"
+SSHFS, SSH, SFTP, LOCAL = "sshfs", "ssh", "sftp", "local"
+RCLONES = (RCLONE, RCLONE_SID)
+INSIDE = "/root/inside"
 #: Of OpenSSH's default the first that legacyhost asks for; for the limit, which is to have the same.
 CIPHER = "aes128-gcm@openssh.com"
-#: MiB of the large file and of the one that is read from far away; small files in one directory; files in a tree.
-BIG, FAR, SMALL, TREE = 256, 16, 1000, 600
+#: Ports: of the host; of the same with an account for each mount; of one that says nothing.
+PORT, ACCOUNTS, SILENT = 2222, 2300, 2399
+#: How many Mounts hang.
+STUCK = 8
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """MiB of the large file, of what is read 10 and 50 ms away, of what is written; files; calls."""
+
+    read: int = 256
+    far: tuple[int, int] = (64, 32)
+    write: int = 128
+    write_far: int = 32
+    small: int = 1000
+    transactions: int = 100
+    calls: int = 3000
+
+
+QUICK = Sizes(read=128, far=(32, 8), write=64, write_far=16, small=500, transactions=50, calls=1000)
+
+
+@dataclass(frozen=True)
+class End:
+    """Where an account of the host can be reached."""
+
+    port: int = PORT
+    user: str = "alice"
+    host: str = "127.0.0.1"
 
 
 class World:
     """Everything that is compared, running; ``close()`` ends all of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self._serial = itertools.count(1)
+        self._ends = {0: End()}
+        self._mounted: dict[tuple[str, str], str] = {}
+        self._plugins: set[str] = set()
         deb = build()
-        self._made: set[tuple[str, str]] = set()
-        self._places: dict[tuple[str, int], str] = {}
-        self._ports = {0: 2222}
         self.machine = Machine(ensure("bookworm"))
         try:
             self._set_up(deb)
@@ -44,32 +78,36 @@ class World:
         self.installed = Installed(self.machine, deb)
         self.machine.run("sed -i 's/^log_level.*/#&/' /etc/legacyhost/sshfs.toml; systemctl restart legacyhost@sshfs")
         self.remote = self.installed.remote
-        self.machine.put(Path(__file__).with_name("probe.py"), PROBE)
-        self._set_up_rclone()
         self.home = str(self.remote.home)
-        self._fill()
-
-    def _set_up_rclone(self) -> None:
+        self.machine.put(Path(__file__).with_name("inside"), INSIDE)
+        self.machine.put(Path(__file__).with_name("delay.py"), "/root/delay.py")
+        SshServer(self.machine, ACCOUNTS, config="AllowUsers fresh*")
+        self.machine.run(f"cp {self.remote.key}.pub /etc/test-sshd/{ACCOUNTS}/authorized_keys")
+        self._trust(End(ACCOUNTS))
         for kind, key in ((Rclone, RCLONE), (RcloneSid, RCLONE_SID)):
             with tempfile.TemporaryDirectory() as unpacked:
                 subprocess.run(["dpkg-deb", "-x", str(kind.package()), unpacked], check=True)
                 self.machine.put(Path(unpacked, "usr/bin/rclone"), f"/opt/{key}")
-            self.machine.run(["chmod", "755", f"/opt/{key}"])
             self.machine.write(f"/opt/{key}.conf", REMOTE.format(remote=self.remote), 0o600)
-            serve = [f"/opt/{key}", "serve", "docker", f"--config=/opt/{key}.conf", f"--base-dir=/mnt/{key}"]
-            serve += [f"--cache-dir=/var/cache/{key}", f"--socket-addr={self.socket(key)}", "--allow-other"]
-            self.machine.run(["mkdir", "-p", f"/mnt/{key}"])
-            self.machine.run(["systemd-run", "--quiet", f"--unit={key}", *serve])
-            self.machine.wait_for(["test", "-S", self.socket(key)])
+            self._serve_rclone(key, key)
+        self._fill()
+
+    def _serve_rclone(self, key: str, name: str) -> None:
+        """An instance of that name, with the units' own arguments and directories of its own."""
+        base, cache = f"/mnt/{name}", f"/var/cache/{name}"
+        serve = [f"/opt/{key}", "serve", "docker", f"--config=/opt/{key}.conf", f"--base-dir={base}"]
+        serve += [f"--cache-dir={cache}", f"--socket-addr={self.socket(name)}", "--allow-other"]
+        self.machine.run(["mkdir", "-p", base])
+        self.machine.run(["systemd-run", "--quiet", "--collect", f"--unit={name}", *serve])
+        self.machine.wait_for(["test", "-S", self.socket(name)], 60)
 
     def _fill(self) -> None:
         """What is read: made where it lies, by its owner."""
         script = f"""
-            mkdir -p data/small data/looked && cd data
-            head -c {BIG << 20} /dev/urandom >big
-            head -c {FAR << 20} /dev/urandom >medium
-            n=0; while [ $n -lt {SMALL} ]; do echo "content of file $n" >small/$n; : >looked/$n; n=$((n+1)); done
-            n=0; while [ $n -lt {TREE} ]; do
+            mkdir -p data/small && cd data
+            head -c {self.sizes.read << 20} /dev/urandom >big
+            n=0; while [ $n -lt {self.sizes.small} ]; do echo "content of file $n" >small/$n; n=$((n+1)); done
+            n=0; while [ $n -lt 600 ]; do
                 d=tree/$((n % 20))/$((n % 7)); mkdir -p $d; head -c 3000 /dev/urandom >$d/$n; n=$((n+1)); done
             tar cf tree.tar tree
         """
@@ -84,90 +122,156 @@ class World:
             git add . && git -c user.name=x -c user.email=x@example.org commit -qm x"""
         )
 
-    def socket(self, subject: str) -> str:
-        return f"/run/docker/plugins/{SOCKETS[subject]}.sock"
+    def versions(self) -> dict[str, str]:
+        """Of everything that is compared, and of what it runs on."""
+        packages = ["legacyhost", "sshfs", "openssh-client", "systemd", "python3", "gunicorn", "python3-falcon", "git"]
+        asked = self.machine.run(["dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *packages]).stdout
+        found = dict(line.split("=", 1) for line in asked.split())
+        for key in RCLONES:
+            found[key] = self.machine.run([f"/opt/{key}", "version"]).stdout.split("\n")[0]
+        model = self.machine.run("sed -n 's/^model name.*: //p' /proc/cpuinfo | uniq -c").stdout.strip()
+        return {**found, "kernel": self.machine.run(["uname", "-r"]).stdout.strip(), "processors": model}
 
     def probe(self, name: str, *arguments: object, timeout: float = 300) -> float:
         """Run one measurement inside the machine."""
-        done = self.machine.run(["python3", PROBE, name, *map(str, arguments)], timeout=timeout)
+        done = self.machine.run(["python3", INSIDE, name, *map(str, arguments)], timeout=timeout)
         return float(done.stdout.strip().splitlines()[-1])
 
-    def forget(self) -> None:
-        """Drop what the kernel keeps of files; it is one kernel for all."""
-        self.machine.run("sync", timeout=120)
-        Path("/proc/sys/vm/drop_caches").write_text("3", "ascii")
+    def name(self, prefix: str) -> str:
+        """A name nothing has had."""
+        return f"{prefix}{next(self._serial)}"
 
-    def options(self, subject: str, directory: str, port: int) -> dict[str, str]:
-        """Those that name the directory, and no others."""
-        if subject == LEGACYHOST:
-            return {**self.installed.options(directory), "port": str(port)}
-        return {"remote": f":sftp,host=127.0.0.1,port={port},user=alice,key_file={self.remote.key}:{directory}"}
+    def account(self) -> End:
+        """An account of the host nobody has a connection to."""
+        user = self.name("fresh")
+        self.machine.run(f"useradd --create-home {user} && usermod --password '*' {user}")
+        return End(ACCOUNTS, user)
 
-    def create(self, subject: str, name: str, directory: str, port: int = 2222) -> None:
-        options = [f"{key}={value}" for key, value in self.options(subject, directory, port).items()]
-        self.probe("volume", self.socket(subject), name, *options)
+    def end(self, distance: int) -> End:
+        """The host, so many ms (round trip) away."""
+        if distance not in self._ends:
+            port = 3000 + distance
+            argv = ["python3", "/root/delay.py", str(port), str(PORT), str(distance / 2)]
+            self.machine.run(["systemd-run", "--quiet", f"--unit=delay-{distance}", *argv])
+            self.machine.wait_for(f"grep -q ':{port:04X} ' /proc/net/tcp")
+            self._ends[distance] = End(port)
+            self._trust(self._ends[distance])
+        return self._ends[distance]
 
-    def versions(self) -> dict[str, str]:
-        """Of everything that is compared."""
-        packages = ("legacyhost", "sshfs", "openssh-client", "systemd", "python3", "python3-gunicorn", "python3-falcon")
-        asked = self.machine.run(["dpkg-query", "-W", "-f", "${Package}=${Version}\\n", *packages]).stdout
-        found = dict(line.split("=", 1) for line in asked.split())
-        for key in (RCLONE, RCLONE_SID):
-            found[key] = self.machine.run([f"/opt/{key}", "version"]).stdout.split("\n")[0]
-        return {**found, "kernel": self.machine.run(["uname", "-r"]).stdout.strip()}
+    def _trust(self, end: End) -> None:
+        key = f"/etc/test-sshd/{ACCOUNTS if end.port == ACCOUNTS else PORT}/host_key"
+        fingerprint = self.machine.run(["ssh-keygen", "-l", "-f", key]).stdout.split()[1]
+        self.machine.run(["legacyhost", "trust", f"{end.host}:{end.port}", "--fingerprint", fingerprint])
 
-    def create_once(self, subject: str, name: str) -> None:
-        """A volume on the data, which stays."""
-        if (subject, name) not in self._made:
-            self.create(subject, name, "data")
-            self._made.add((subject, name))
-
-    def place(self, subject: str, distance: int = 0) -> str:
-        """Where the subject has the data mounted, with so many ms between it and the host; mounted when first asked."""
-        if (subject, distance) not in self._places:
-            if distance not in self._ports:
-                self._ports[distance] = self._far(distance)
-            self._places[subject, distance] = self.mount(subject, "data", self._ports[distance])
-        return self._places[subject, distance]
-
-    def sshfs(self, directory: str, port: int = 2222, *more: str) -> list[str]:
+    def sshfs(self, directory: str, end: End) -> list[str]:
         """The command of somebody who mounts by hand; the mountpoint comes last."""
         login = f"IdentityFile={self.remote.key},UserKnownHostsFile=/etc/legacyhost/known_hosts"
-        return ["sshfs", "-p", str(port), "-o", f"allow_other,{login}", *more, f"alice@127.0.0.1:{directory}"]
+        return ["sshfs", "-p", str(end.port), "-o", f"allow_other,{login}", f"{end.user}@{end.host}:{directory}"]
 
-    def ssh(self, *command: str) -> list[str]:
-        """ssh with the cipher legacyhost asks for first."""
-        options = [f"IdentityFile={self.remote.key}", "UserKnownHostsFile=/etc/legacyhost/known_hosts"]
-        words = [word for option in (*options, f"Ciphers={CIPHER}") for word in ("-o", option)]
-        return ["ssh", "-p", "2222", *words, "alice@127.0.0.1", *command]
+    def ssh(self, subject: str, command: str) -> str:
+        """ssh or sftp with the cipher legacyhost asks for first, over a connection that is there already."""
+        control, target = "/run/bench-control", f"alice@{End().host}"
+        if self.machine.run(["test", "-S", control], check=False).returncode:
+            options = [f"IdentityFile={self.remote.key}", "UserKnownHostsFile=/etc/legacyhost/known_hosts"]
+            options += [f"Ciphers={CIPHER}", f"ControlPath={control}", "ControlMaster=yes", f"Port={PORT}"]
+            words = [word for option in options for word in ("-o", option)]
+            self.machine.run(["systemd-run", "--quiet", "--unit=bench-ssh", "ssh", "-N", *words, target])
+            self.machine.wait_for(["test", "-S", control])
+        argv = [subject, "-o", f"ControlPath={control}", target]
+        if subject == SFTP:
+            return f"printf '%s\\n' {shlex.quote(command)} | {shlex.join([SFTP, '-b', '-', *argv[1:]])}"
+        return shlex.join([*argv, command])
 
-    def mount(self, subject: str, directory: str, port: int = 2222) -> str:
-        """Have the directory mounted as that subject does it; where."""
+    def socket(self, plugin: str) -> str:
+        return f"/run/docker/plugins/{'sshfs' if plugin == LEGACYHOST else plugin}.sock"
+
+    def options(self, subject: str, directory: str, end: End, *, full: bool = False) -> dict[str, str]:
+        """Those that name the directory; for rclone's ``full`` the one without which most programs fail on it."""
+        if subject == LEGACYHOST:
+            given = {"sshcmd": f"{end.user}@{end.host}:{directory}", "port": str(end.port)}
+            return {**given, "IdentityFile": self.remote.key}
+        login = f"host={end.host},port={end.port},user={end.user},key_file={self.remote.key}"
+        return {"remote": f":sftp,{login}:{directory}", **({"vfs-cache-mode": "full"} if full else {})}
+
+    def create(self, subject: str, name: str, end: End, *, full: bool = False) -> float:
+        """Milliseconds of the call."""
+        options = json.dumps(self.options(subject, "data", end, full=full))
+        return self.probe("calls.create", self.socket(subject), name, options)
+
+    def place(self, subject: str, distance: int = 0, *, full: bool = False) -> str:
+        """Where the subject has the data mounted, with so many ms between it and the host; mounted when first asked."""
+        name = f"far{distance}-full" if full and subject in RCLONES else f"far{distance}"
+        if (subject, name) in self._mounted:
+            return self._mounted[subject, name]
         if subject == LOCAL:
-            return f"{self.home}/{directory}"
-        name = f"{directory}-{port}"
-        if subject == SSHFS:
-            point = f"/mnt/{name}"
-            self.machine.run(["mkdir", "-p", point])
-            self.machine.run([*self.sshfs(directory, port), point])
-            return point
-        self.create(subject, name, directory, port)
-        self.probe("mount", self.socket(subject), name)
-        return str(self.path(subject, name))
+            where = f"{self.home}/data"
+        elif subject == SSHFS:
+            where = f"/mnt/{name}"
+            self.machine.run(["mkdir", "-p", where])
+            self.machine.run([*self.sshfs("data", self.end(distance)), where])
+        else:
+            if self.machine.run(["test", "-e", f"/run/made-{subject}-{name}"], check=False).returncode:
+                self.create(subject, name, self.end(distance), full=full)
+                self.machine.run(["touch", f"/run/made-{subject}-{name}"])
+            self.probe("calls.mount", self.socket(subject), name)
+            where = f"/run/legacyhost/sshfs/mounts/{name}" if subject == LEGACYHOST else f"/mnt/{subject}/{name}"
+        self.machine.run(["mountpoint", "-q", where] if subject != LOCAL else ["test", "-d", where])
+        self._mounted[subject, name] = where
+        return where
 
-    def path(self, subject: str, name: str) -> str:
-        return f"/run/legacyhost/sshfs/mounts/{name}" if subject == LEGACYHOST else f"/mnt/{subject}/{name}"
+    def cold(self, subject: str, distance: int = 0, *, full: bool = False) -> str:
+        """The same, mounted anew: neither the kernel nor a cache of the mount's program knows anything."""
+        name = f"far{distance}-full" if full and subject in RCLONES else f"far{distance}"
+        where = self._mounted.pop((subject, name), None)
+        if where and subject == SSHFS:
+            self.machine.wait_for(["umount", where])
+        elif where and subject != LOCAL:
+            self.probe("calls.unmount", self.socket(subject), name)
+        return self.place(subject, distance, full=full)
 
-    def _far(self, milliseconds: int) -> int:
-        """The port of a proxy behind which the host is so far away (round trip)."""
-        port = 3000 + milliseconds
-        self.machine.put(Path(__file__).with_name("delay.py"), "/root/delay.py")
-        argv = ["python3", "/root/delay.py", str(port), "2222", str(milliseconds / 2)]
-        self.machine.run(["systemd-run", "--quiet", f"--unit=delay-{milliseconds}", *argv])
-        self.machine.wait_for(f"grep -q ':{port:04X} ' /proc/net/tcp")
-        self.machine.run(f"sed -n 's/:2222/:{port}/p' /etc/legacyhost/known_hosts >>/etc/legacyhost/known_hosts.far")
-        self.machine.run(
-            "cat /etc/legacyhost/known_hosts.far >>/etc/legacyhost/known_hosts; rm /etc/legacyhost/known_hosts.far"
-        )
-        time.sleep(0.2)
-        return port
+    def plugin(self, subject: str, count: int, stuck: int = 0) -> str:
+        """The name of another instance that knows so many volumes, ``v0`` and so on; running."""
+        name = f"{subject}-{count}"
+        if name not in self._plugins:
+            if subject == LEGACYHOST:
+                self.place(LEGACYHOST)  # whose record is the model of the others
+                arguments = ["/var/lib/legacyhost/sshfs/volumes.db", "far0", stuck, SILENT]
+                self.probe("populate.legacyhost", f"/var/lib/legacyhost/{name}", count, *arguments)
+                self.machine.run(["cp", "/etc/legacyhost/sshfs.toml", f"/etc/legacyhost/{name}.toml"])
+                self.machine.run(["systemctl", "start", f"legacyhost@{name}.socket", f"legacyhost@{name}.service"])
+            else:
+                self.probe("populate.rclone", f"/var/cache/{name}/docker-plugin.state", count, f"/mnt/{name}")
+                self._serve_rclone(subject, name)
+            self._plugins.add(name)
+        return name
+
+    def restarted(self, subject: str) -> str:
+        """The unit of an instance with one volume, that has answered a call since it was started just now."""
+        name = self.plugin(subject, 1)
+        unit = f"legacyhost@{name}.service" if subject == LEGACYHOST else f"{name}.service"
+        if subject == LEGACYHOST:
+            self.machine.run(["systemctl", "restart", unit])
+        else:
+            self.machine.run(["systemctl", "stop", unit])
+            self._serve_rclone(subject, name)
+        self.probe("calls.use", self.socket(name), "v0", 6)
+        return unit
+
+    def command(self, subject: str, count: int) -> list[str]:
+        """What starts a plugin that knows so many volumes and nobody has asked anything."""
+        name = f"start-{count}"
+        if subject in RCLONES:
+            if count:
+                state = f"/var/cache/{name}-{subject}/docker-plugin.state"
+                self.probe("populate.rclone", state, count, f"/mnt/{name}")
+            argv = [f"/opt/{subject}", "serve", "docker", "--config=/dev/null", f"--base-dir=/mnt/{name}"]
+            return [*argv, f"--cache-dir=/var/cache/{name}-{subject}"]
+        if name not in self._plugins:
+            if count:
+                source = f"/var/lib/legacyhost/{self.plugin(LEGACYHOST, count)}"
+                self.machine.run(["cp", "-r", source, f"/var/lib/legacyhost/{name}"])
+            else:
+                self.machine.run(["mkdir", "-p", f"/var/lib/legacyhost/{name}"])
+            self.machine.run(["cp", "/etc/legacyhost/sshfs.toml", f"/etc/legacyhost/{name}.toml"])
+            self._plugins.add(name)
+        return ["/usr/bin/legacyhost", "serve", name]
