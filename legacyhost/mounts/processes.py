@@ -56,7 +56,7 @@ class ProcessMounter:
         except OSError as error:
             raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
         (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
-        awaited = self._await(process, mountpoint, source, deadline)
+        awaited = self._await(process, volume, mountpoint, source, deadline)
         if awaited.returncode == 0 and process.poll() is None:
             (folder / ANSWERED).touch()
             return
@@ -105,7 +105,8 @@ class ProcessMounter:
 
     def _start(self, volume: str, argv: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         (self._directory / "volumes" / volume / ANSWERED).unlink(missing_ok=True)
-        with self._log(volume).open("wb") as output:
+        self._log(volume).unlink(missing_ok=True)
+        with self._log(volume).open("ab") as output:  # not the only one that writes there
             return subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -117,12 +118,13 @@ class ProcessMounter:
             )
 
     def _await(
-        self, process: subprocess.Popen[bytes], mountpoint: Path, source: str, deadline: Deadline
+        self, process: subprocess.Popen[bytes], volume: str, mountpoint: Path, source: str, deadline: Deadline
     ) -> subprocess.CompletedProcess[str]:
         main = {"MAINPID": str(process.pid)}
         argv = [SHELL, str(SCRIPT), "await", str(mountpoint), source]
         # A process that has ended stays until it is waited for, and the script would take it for alive.
-        waiter = subprocess.Popen(argv, stdin=subprocess.DEVNULL, env={**ENVIRONMENT, **main})
+        with self._log(volume).open("ab") as output:
+            waiter = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=output, env={**ENVIRONMENT, **main})
         while waiter.poll() is None and process.poll() is None and not deadline.is_over():
             time.sleep(0.005)
         if waiter.poll() is None:
