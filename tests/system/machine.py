@@ -101,7 +101,7 @@ class Machine(Inside):
         argv += ["--capability=all", "--system-call-filter=keyctl add_key bpf request_key", "--link-journal=no"]
         argv += ["--bind=/dev/fuse", f"--bind={self.base}/docker:/var/lib/docker"]
         argv += [f"--bind={self.base}/containers:/var/lib/containers"]
-        argv += [f"--bind={READ_AHEAD}:/srv/bdi"]
+        argv += [f"--bind={READ_AHEAD}:/opt/bdi"]
         argv += ["--private-network", "--resolv-conf=off"] if self.private_network else ["--resolv-conf=copy-host"]
         if threading.current_thread() is threading.main_thread():
             argv = ["setpriv", "--pdeathsig", "TERM", *argv]  # shut down if the test process is killed
@@ -132,7 +132,7 @@ class Machine(Inside):
             console = (self.base / "console").read_text("utf-8", "replace")
             raise AssertionError(f"machine did not boot ({state}):\n{console}\n{self.journal()[-8000:]}")
         # How far is read ahead can be set on a real machine; systemd-nspawn makes all of /sys read-only.
-        self.run(["mount", "--bind", "/srv/bdi", READ_AHEAD])
+        self.run(["mount", "--bind", "/opt/bdi", READ_AHEAD])
         listed = self.run(["systemctl", "list-units", "--failed", "--plain", "--no-legend"]).stdout
         self.failed_units = tuple(line.split()[0] for line in listed.splitlines() if line.strip())
         for unit in self.failed_units:
