@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from legacyhost import log
@@ -218,12 +219,16 @@ class Mounting:
         try:
             mountpoint = self._mountpoints.path(name)
             self._making.add(name)
-            self._mounter.mount(name, mountpoint, self._command(volume, mountpoint), deadline)
+            command = self._accompanied(volume, self._command(volume, mountpoint))
+            self._mounter.mount(name, mountpoint, command, deadline)
             if not self._mountpoints.is_mounted(name):
                 raise MountFailed("it was unmounted again at once")
         except (MountFailed, PluginError):
             self.clean(name)
             raise
+        except OSError as error:
+            self.clean(name)
+            raise Failed(f"the program for volume {name} cannot be written: {error.strerror}") from error
         finally:
             self._making.discard(name)
 
@@ -236,6 +241,20 @@ class Mounting:
             raise Failed(
                 f"the files for mounting volume {volume.name} cannot be written in {folder}: {error.strerror}"
             ) from error
+
+    def _accompanied(self, volume: Volume, command: MountCommand) -> MountCommand:
+        """The command, with what it shares. That only saves time: where it cannot be had, the mount does without."""
+        try:
+            sharing = self.driver.sharing(volume, self._runtime / "shared")
+            if sharing is None:
+                return command
+            if sharing.companion is not None:
+                self._mounter.accompany(sharing.companion)
+            return replace(command, environment={**command.environment, **sharing.variables})
+        except OSError as error:
+            what = f"volume {volume.name} shares no connection: {error.strerror}"
+            log.event(log.WARNING, what, {"VOLUME": volume.name})
+            return command
 
     def _folder(self, name: str) -> Path:
         return self._runtime / "volumes" / name

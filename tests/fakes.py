@@ -17,12 +17,12 @@ from types import TracebackType
 
 from legacyhost.convergence import Convergence
 from legacyhost.deadline import Deadline
-from legacyhost.drivers import Connection
+from legacyhost.drivers import Connection, Sharing
 from legacyhost.errors import Failed, InvalidRequest, PluginError, Refused
 from legacyhost.history import History
 from legacyhost.holds import Holds
 from legacyhost.mounting import Mounting
-from legacyhost.mounts import MountCommand, MountFailed, User
+from legacyhost.mounts import Companion, MountCommand, MountFailed, User
 from legacyhost.state import State, Volume
 from legacyhost.turns import Turns
 from legacyhost.volumes import Volumes
@@ -105,6 +105,10 @@ class FakeDriver:
         self.explanation: PluginError | None = None
         self.refusals: dict[str, str] = {}
         self.connections: dict[str, Connection] = {}
+        #: Names of those that share a connection; of all that were asked; why that cannot be.
+        self.shared: set[str] = set()
+        self.sharings: list[str] = []
+        self.sharing_error: OSError | None = None
         #: The passwords of volumes that have one.
         self.secrets: dict[str, str] = {}
         self.keeping, self.forgetting = Step(), Step()
@@ -146,6 +150,16 @@ class FakeDriver:
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         (folder / "secret").write_text("hunter2")
         return MountCommand(["fake-mount", str(mountpoint)], f"Volume {volume.name}", {"FOLDER": str(folder)})
+
+    def sharing(self, volume: Volume, root: Path) -> Sharing | None:
+        self.sharings.append(volume.name)
+        if self.sharing_error is not None:
+            raise self.sharing_error
+        if volume.name not in self.shared:
+            return None
+        is_first = self.sharings.count(volume.name) == 1
+        companion = Companion(root, ["fake-connection"], "Shared", {}, Path("/nonexistent"), lambda: None)
+        return Sharing({"SHARED": str(root)}, companion if is_first else None)
 
     def connection(self, folder: Path, source: str) -> Connection | None:
         return self.connections.get(source)
@@ -250,10 +264,14 @@ class FakeMounter:
         #: Names whose mount an earlier process has left without an answer.
         self.half_made: set[str] = set()
         self.deadlines: list[Deadline] = []
+        #: What was begun with each mount, and what each was told.
+        self.companions: list[str] = []
+        self.environments: list[Mapping[str, str]] = []
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
         assert not deadline.is_over()
         self.deadlines.append(deadline)
+        self.environments.append(command.environment)
         self.mounting.take(volume)
         assert volume in self._kernel.directories, "there is no directory to mount on"
         assert volume not in self._kernel.mounted, "one mount over another"
@@ -261,6 +279,9 @@ class FakeMounter:
         if volume not in self.fleeting:
             self._kernel.mounted.add(volume)
         self.answering.take(volume)
+
+    def accompany(self, companion: Companion) -> None:
+        self.companions.append(companion.description)
 
     def is_ours(self, volume: str, source: str) -> bool:
         return source == f"ours:{volume}"

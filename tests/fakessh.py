@@ -1,4 +1,4 @@
-"""A stand-in for ssh on the PATH, which does what the test's plan says, below the real transport.py of an sshfs.
+"""A stand-in for ssh on the PATH, which does what the test's plan says, below the real transport of an sshfs.
 
 The plan is shell text with ``$attempt``, the number of the start, and ``login``, which does what ssh does when it has
 logged in: it runs the value of LocalCommand in the user's shell.
@@ -7,11 +7,14 @@ logged in: it runs the value of LocalCommand in the user's shell.
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,8 +22,9 @@ from pathlib import Path
 
 from fakes import WAIT
 
-from legacyhost.drivers import transport
-from legacyhost.drivers.transport import Record
+from legacyhost.drivers.sshfs import TRANSPORT
+from legacyhost.mounts.tools import copied
+from legacyhost.transport.record import Record
 
 SSH = """#!/bin/sh
 here={here}
@@ -58,19 +62,42 @@ class FakeSsh:
         self.journal.touch()
         (directory / "plan").write_text(plan)
         self._lines: list[Line] = []
+        self._shared: list[subprocess.Popen[bytes]] = []
 
     def line(self, *, fail_after: float = 30, chown: str = "ignore", **environment: str) -> Line:
         """What sshfs starts when it needs a connection."""
         variables = {
-            "PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}",
+            **self._variables(),
             "LEGACYHOST_RECORD": str(self.path),
             "LEGACYHOST_FAIL_AFTER": str(fail_after),
             "LEGACYHOST_SILENCE": str(fail_after),
             "LEGACYHOST_CHOWN": chown,
             **environment,
         }
-        self._lines.append(Line(variables, self.journal))
+        self._lines.append(Line(variables, self.journal, copied(TRANSPORT, self.directory)))
         return self._lines[-1]
+
+    def share(self, **constants: float) -> Path:
+        """The folder of a connection for several mounts; its process has these constants in place of its own."""
+        folder = Path(tempfile.mkdtemp(prefix="shared-", dir=self.directory))
+        package = Path(tempfile.mkdtemp(dir=self.directory), "package")
+        shutil.copytree(copied(TRANSPORT, self.directory), package)
+        program = package / "legacyhost" / "transport" / "shared.py"
+        for name, value in constants.items():
+            text, count = re.subn(rf"(?m)^{name} = .*", f"{name} = {value}", program.read_text())
+            assert count == 1
+            program.write_text(text)
+        with self.journal.open("ab") as errors:
+            argv = [sys.executable, "-I", "-S", str(package), "--shared", str(folder), "-x", "nas", "-s", "sftp"]
+            self._shared.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=errors, env=self._variables()))
+        return folder
+
+    def sharing(self) -> subprocess.Popen[bytes]:
+        """The process of the connection made last."""
+        return self._shared[-1]
+
+    def _variables(self) -> dict[str, str]:
+        return {"PATH": f"{self.directory / 'bin'}:{os.environ['PATH']}", "FAKE": str(self.path)}
 
     def started(self) -> list[int]:
         """The process IDs of every ssh there has been."""
@@ -107,8 +134,9 @@ class FakeSsh:
         """End all that runs."""
         for line in self._lines:
             line.close()
-            line.process.kill()
-            line.process.wait()
+        for process in (*self._shared, *(line.process for line in self._lines)):
+            process.kill()
+            process.wait()
         for pid in self.running():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -137,12 +165,12 @@ def hosts(directory: Path) -> Iterator[Start]:
 class Line:
     """The process that sshfs starts in place of ssh; ``socket`` is sshfs's end."""
 
-    def __init__(self, variables: dict[str, str], journal: Path) -> None:
+    def __init__(self, variables: dict[str, str], journal: Path, package: Path) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(WAIT)
         with theirs, journal.open("ab") as errors:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-I", "-S", transport.__file__, "-x", "nas", "-s", "sftp"],
+                [sys.executable, "-I", "-S", str(package), "-x", "nas", "-s", "sftp"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=errors,

@@ -18,10 +18,10 @@ from fakes import WAIT
 from sshd import Sshd
 
 from legacyhost.deadline import Deadline
-from legacyhost.drivers.transport import Record
 from legacyhost.mounts.mountpoints import HostMountpoints
 from legacyhost.mounts.processes import ProcessMounter
 from legacyhost.state import Volume
+from legacyhost.transport.record import Record
 
 
 @dataclass

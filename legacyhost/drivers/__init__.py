@@ -10,7 +10,7 @@ from typing import Protocol
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import PluginError
-from legacyhost.mounts import MountCommand
+from legacyhost.mounts import Companion, MountCommand
 from legacyhost.state import Volume
 
 Facts = Mapping[str, str]
@@ -29,6 +29,14 @@ class Connection:
     used: datetime
     error: str = ""
     error_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """``variables`` are for the mount; the companion is to be started, None if it is there already."""
+
+    variables: Mapping[str, str]
+    companion: Companion | None
 
 
 class Driver(Protocol):
@@ -63,6 +71,13 @@ class Driver(Protocol):
 
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         """How to mount it. Files the program needs are written to ``folder`` (root only, lost at reboot)."""
+        ...
+
+    def sharing(self, volume: Volume, root: Path) -> Sharing | None:
+        """What its mount shares with those of other volumes, if anything. Files are written to folders in ``root``.
+
+        Raises OSError.
+        """
         ...
 
     def connection(self, folder: Path, source: str) -> Connection | None:

@@ -12,22 +12,23 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from legacyhost import log
+from legacyhost import log, transport
 from legacyhost.deadline import Deadline
-from legacyhost.drivers import Connection, Facts
+from legacyhost.drivers import Connection, Facts, Sharing
 from legacyhost.drivers import sshfs_options as table
 from legacyhost.drivers.accounts import KEPT, Accounts, merged
+from legacyhost.drivers.sharing import SharedConnections, remove
 from legacyhost.drivers.ssh_files import objection, write, write_target
-from legacyhost.drivers.transport import Record
 from legacyhost.errors import InvalidRequest, PluginError, Refused
-from legacyhost.mounts import SERIAL, SOURCE, MountCommand
+from legacyhost.mounts import PACKAGE, SERIAL, SOURCE, Companion, MountCommand
 from legacyhost.ssh import hostkeys
 from legacyhost.ssh.keyfiles import is_encrypted_file
 from legacyhost.ssh.target import HostKey, Target
 from legacyhost.ssh.wording import clean
 from legacyhost.state import Volume, now
+from legacyhost.transport.record import Record
 
-TRANSPORT = Path(__file__).with_name("transport.py")
+TRANSPORT = Path(transport.__file__).parent
 #: AES with hardware support first (twice as fast as the default), the secure rest as fall-backs.
 CIPHERS = "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,aes256-ctr,aes128-ctr"
 SSH_DEFAULTS = {
@@ -57,6 +58,7 @@ class SshfsDriver:
         self._known_hosts = tuple(known_hosts)
         self._defaults = dict(defaults)
         self._accounts = accounts
+        self._shared = SharedConnections()
 
     def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
         options = table.TABLE.parse(given)
@@ -119,23 +121,7 @@ class SshfsDriver:
     def command(self, volume: Volume, mountpoint: Path, folder: Path) -> MountCommand:
         options = self._effective(volume.options)
         target = self.target(volume)
-        known_hosts = list(self._known_hosts)
-        if target.host_key is not None:
-            pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
-            known_hosts = [folder / "known_hosts"]
-            write(known_hosts[0], hostkeys.only(pinned, self._known_hosts, target.host, target.port))
-            # ssh would rather see another key of the server's, if that has a certificate.
-            options.setdefault("HostKeyAlgorithms", ",".join(hostkeys.ALGORITHMS[pinned.kind]))
-        # A copy: the mount goes on when the package is removed or upgraded.
-        program = folder / TRANSPORT.name
-        write(program, TRANSPORT.read_text(encoding="utf-8"))
-        configuration, environment = write_target(
-            folder,
-            target,
-            {"target": known_hosts, "jump": self._known_hosts},
-            _of_ssh(options),
-            is_passphrase="encrypted_key" in volume.facts,
-        )
+        configuration, environment = self._write(volume, target, options, folder)
         return MountCommand(
             argv=[
                 "sshfs",
@@ -143,13 +129,30 @@ class SshfsDriver:
                 "-F",
                 str(configuration),
                 "-o",
-                ",".join(_fuse_options(options, program)),
+                ",".join(_fuse_options(options)),
                 f"{target.user}@{target.host}:{target.path}",
                 str(mountpoint),
             ],
             description=f"Volume {volume.name} ({target.user}@{target.host})",
             environment={**environment, **_transport(options, target.user, folder)},
+            package=TRANSPORT,
         )
+
+    def sharing(self, volume: Volume, root: Path) -> Sharing | None:
+        options = self._effective(volume.options)
+        if options["connection"] == "dedicated":
+            return None
+        target = self.target(volume)
+        account = f"{target.user}@{target.host}"
+        folder, made = self._shared.folder(root, account, lambda path: self._write(volume, target, options, path))
+        variables = {"LEGACYHOST_SHARED": str(folder)}
+        if made is None:
+            return Sharing(variables, None)
+        configuration, environment = made
+        ssh = ["-x", "-a", "-F", str(configuration), account, "-s", "sftp"]
+        argv = [sys.executable, "-I", "-S", PACKAGE, "--shared", str(folder), *ssh]
+        what = f"Shared connection of {account}"
+        return Sharing(variables, Companion(folder, argv, what, environment, TRANSPORT, lambda: remove(folder)))
 
     def connection(self, folder: Path, source: str) -> Connection | None:
         path = Path(_record(folder, source.rpartition(":")[2]))
@@ -230,6 +233,26 @@ class SshfsDriver:
             described["warning"] = _in_dockers_record(volume)
         return described
 
+    def _write(
+        self, volume: Volume, target: Target, options: Mapping[str, str], folder: Path
+    ) -> tuple[Path, dict[str, str]]:
+        """The files ssh needs, and its environment; as write_target()."""
+        known_hosts = list(self._known_hosts)
+        chosen = dict(options)
+        if target.host_key is not None:
+            pinned = HostKey(volume.facts["host_key_kind"], volume.facts["host_key_blob"])
+            known_hosts = [folder / "known_hosts"]
+            write(known_hosts[0], hostkeys.only(pinned, self._known_hosts, target.host, target.port))
+            # ssh would rather see another key of the server's, if that has a certificate.
+            chosen.setdefault("HostKeyAlgorithms", ",".join(hostkeys.ALGORITHMS[pinned.kind]))
+        return write_target(
+            folder,
+            target,
+            {"target": known_hosts, "jump": self._known_hosts},
+            _of_ssh(chosen),
+            is_passphrase="encrypted_key" in volume.facts,
+        )
+
     def _effective(self, options: Mapping[str, str], *, has_password: bool = False) -> dict[str, str]:
         """The volume's own options over the configured defaults over those of the table."""
         declared = {option.name: option.default for option in table.OWN if option.default}
@@ -269,9 +292,9 @@ def _of_ssh(options: Mapping[str, str]) -> dict[str, str]:
     return {name: options[name] for name in table.SSH_VALUES if name in options and name != "StrictHostKeyChecking"}
 
 
-def _fuse_options(options: Mapping[str, str], transport: Path) -> list[str]:
+def _fuse_options(options: Mapping[str, str]) -> list[str]:
     """What goes behind sshfs's -o. No value can have a comma in it: the table sees to that."""
-    chosen = [f"fsname={SOURCE}", f"ssh_command={sys.executable} -I -S {transport}"]
+    chosen = [f"fsname={SOURCE}", f"ssh_command={sys.executable} -I -S {PACKAGE}"]
     chosen += [*(name for name in table.FUSE_FLAGS if options.get(name) == "true")]
     chosen += [f"{name}={options[name]}" for name in (*table.FUSE_VALUES, "uid", "gid", "umask") if name in options]
     if "true" in (options.get("read_only"), options.get("ro")):
@@ -280,7 +303,7 @@ def _fuse_options(options: Mapping[str, str], transport: Path) -> list[str]:
 
 
 def _transport(options: Mapping[str, str], user: str, folder: Path) -> dict[str, str]:
-    """What transport.py is told, in its environment: sshfs cuts ``ssh_command=`` at spaces and knows no quotes."""
+    """What the transport is told, in its environment: sshfs cuts ``ssh_command=`` at spaces and knows no quotes."""
     return {
         "LEGACYHOST_RECORD": _record(folder, SERIAL),
         "LEGACYHOST_FAIL_AFTER": options["fail_after"],

@@ -122,6 +122,12 @@ OWN = (
         "ignore",
     ),
     Option(
+        "connection",
+        one_of("shared", "dedicated"),
+        "whether a mount begins over a connection that volumes of the same account share, or only over its own",
+        "shared",
+    ),
+    Option(
         "cache",
         one_of("auto", "kernel", "none"),
         "what was read is kept while size and time stay the same, whatever others write, or not at all",

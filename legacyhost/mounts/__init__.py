@@ -6,7 +6,7 @@ done by processes that can be given up.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,8 @@ from legacyhost.deadline import Deadline
 SOURCE = "\0source\0"
 #: Stands for what the source ends in, behind its last colon.
 SERIAL = "\0serial\0"
+#: Stands for the directory with a copy of the command's package.
+PACKAGE = "\0package\0"
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,32 @@ class MountCommand:
     argv: Sequence[str]
     description: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    #: The directory of a package of Python's that is used, a copy, so that the mount outlives an upgrade or a removal.
+    package: Path | None = None
 
-    def words(self, source: str) -> list[str]:
-        """The command line for a mount with that source."""
-        return [_filled(word, source) for word in self.argv]
+    def words(self, source: str, package: Path | None = None) -> list[str]:
+        """The command line for a mount with that source, with the copy of the package there."""
+        return [_filled(word, source).replace(PACKAGE, str(package)) for word in self.argv]
 
     def variables(self, source: str) -> dict[str, str]:
         """The environment for a mount with that source."""
         return {name: _filled(value, source) for name, value in self.environment.items()}
+
+
+@dataclass(frozen=True)
+class Companion:
+    """A program several mounts use, which nobody waits for and which ends by itself.
+
+    ``folder`` has its files and is its own; the last part of its name names the program. PACKAGE may stand in ``argv``.
+    """
+
+    folder: Path
+    argv: Sequence[str]
+    description: str
+    environment: Mapping[str, str]
+    package: Path
+    #: Removes the folder.
+    discard: Callable[[], None]
 
 
 def _filled(text: str, source: str) -> str:
@@ -67,7 +87,11 @@ class Mounter(Protocol):
     """Makes mounts that outlive the process asking for them."""
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
-        """Return when the mount is in mountinfo and has answered. Raises MountFailed, and leaves nothing."""
+        """Return when the mount is in mountinfo and has answered. Raises MountFailed, OSError, and leaves nothing."""
+        ...
+
+    def accompany(self, companion: Companion) -> None:
+        """Have it run, at once and in the background; where that fails, its folder goes. Raises OSError."""
         ...
 
     def is_ours(self, volume: str, source: str) -> bool:

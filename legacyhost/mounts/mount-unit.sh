@@ -4,6 +4,7 @@
 #   mount-unit.sh prepare DIRECTORY             before it: DIRECTORY/mounts shows DIRECTORY/bare, read-only
 #   mount-unit.sh await MOUNTPOINT SOURCE       after its start: wait until its mount is there and answers
 #   mount-unit.sh release MOUNTPOINT SOURCE     after its end: detach what a killed program leaves behind
+#   mount-unit.sh discard FOLDER                after the end of a shared connection: its files, and nothing deeper
 #
 # SOURCE is the source of the mount in mountinfo, which no other mount has: the unit of one mount ends while the next one
 # is made on the same mountpoint, and must never take that for its own. MAINPID (set by systemd) is the program's process.
@@ -64,8 +65,13 @@ release)
         umount --lazy -- "$2" || exit 1
     done
     ;;
+discard)
+    [ -d "$2" ] || exit 0
+    rm -f -- "$2"/*
+    rmdir -- "$2"
+    ;;
 *)
-    echo "usage: mount-unit.sh prepare DIRECTORY | await MOUNTPOINT SOURCE | release MOUNTPOINT SOURCE" >&2
+    echo "usage: mount-unit.sh prepare DIRECTORY | await MOUNTPOINT SOURCE | release MOUNTPOINT SOURCE | discard FOLDER" >&2
     exit 2
     ;;
 esac

@@ -13,14 +13,16 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed, User
+from legacyhost.mounts import PACKAGE, Companion, MountCommand, MountFailed, User
 from legacyhost.mounts.tools import (
     ENVIRONMENT,
     SCRIPT,
     SHELL,
+    copied,
     is_prepared,
     run,
     search,
@@ -52,7 +54,8 @@ class ProcessMounter:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = self._source(volume) + secrets.token_hex(4)
         try:
-            process = self._start(volume, command.words(source), command.variables(source))
+            package = copied(command.package, self._directory) if command.package else None
+            process = self._start(volume, command.words(source, package), command.variables(source))
         except OSError as error:
             raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
         (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
@@ -65,6 +68,11 @@ class ProcessMounter:
         self._detach(mountpoint)
         lines = self._log(volume).read_text(errors="replace").strip().splitlines()
         raise MountFailed(lines[-1] if lines else "")
+
+    def accompany(self, companion: Companion) -> None:
+        with (companion.folder / "output").open("ab") as output:
+            argv = [word.replace(PACKAGE, str(copied(companion.package, self._directory))) for word in companion.argv]
+            _detached(argv, companion.environment, output)
 
     def is_ours(self, volume: str, source: str) -> bool:
         return source.startswith(self._source(volume))
@@ -107,15 +115,7 @@ class ProcessMounter:
         (self._directory / "volumes" / volume / ANSWERED).unlink(missing_ok=True)
         self._log(volume).unlink(missing_ok=True)
         with self._log(volume).open("ab") as output:  # not the only one that writes there
-            return subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**ENVIRONMENT, **environment},
-                cwd="/",
-                start_new_session=True,
-            )
+            return _detached(argv, environment, output)
 
     def _await(
         self, process: subprocess.Popen[bytes], volume: str, mountpoint: Path, source: str, deadline: Deadline
@@ -153,6 +153,18 @@ class ProcessMounter:
         except (OSError, ValueError):
             return None
         return pid if _start_time(pid) == start else None
+
+
+def _detached(argv: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env={**ENVIRONMENT, **environment},
+        cwd="/",
+        start_new_session=True,
+    )
 
 
 def _start_time(pid: int) -> str:

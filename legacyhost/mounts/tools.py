@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
@@ -38,6 +41,36 @@ def run(
     # Not text=True, which would make line breaks of the carriage returns in somebody's paths.
     out, err = (output.decode(errors="replace") for output in (ran.stdout, ran.stderr))
     return subprocess.CompletedProcess(argv, ran.returncode, out, err)
+
+
+def copied(package: Path, root: Path) -> Path:
+    """A directory in ``root`` to be run with ``python3 -I -S``, with that package in it and its __main__.py on top.
+
+    Its byte code is kept there too, by Python, from the first run on. Raises OSError.
+    """
+    contents, digest = _contents(package)
+    directory = root / f"{package.name}.{digest}"
+    if not directory.is_dir():
+        with TemporaryDirectory(prefix=f"{package.name}-", dir=root) as draft:
+            whole = Path(draft, "whole")
+            inner = whole / "legacyhost" / package.name
+            inner.mkdir(mode=0o700, parents=True)
+            for name, text in contents.items():
+                (inner / name).write_bytes(text)
+            (inner / "__main__.py").rename(whole / "__main__.py")
+            try:
+                whole.rename(directory)
+            except OSError:
+                if not directory.is_dir():  # by a call beside this one
+                    raise
+    return directory
+
+
+@cache
+def _contents(package: Path) -> tuple[Mapping[str, bytes], str]:
+    """Of the sources as they are when they are first needed, and a digest."""
+    contents = {path.name: path.read_bytes() for path in sorted(package.glob("*.py"))}
+    return contents, hashlib.sha256(repr(contents).encode()).hexdigest()[:16]
 
 
 def source_of(mountpoint: Path) -> str | None:

@@ -9,14 +9,26 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import threading
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from legacyhost import log
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import MountCommand, MountFailed, User
-from legacyhost.mounts.tools import SCRIPT, SHELL, is_prepared, run, search, source_of, users_in, wait_until_gone
+from legacyhost.mounts import PACKAGE, Companion, MountCommand, MountFailed, User
+from legacyhost.mounts.tools import (
+    SCRIPT,
+    SHELL,
+    copied,
+    is_prepared,
+    run,
+    search,
+    source_of,
+    users_in,
+    wait_until_gone,
+)
 
 #: systemd's limit for a unit's name is 255 characters (unit-name.h, UNIT_NAME_MAX); ":SERIAL.service" comes behind.
 NAME_LIMIT = 255 - 17
@@ -31,15 +43,12 @@ CONSEQUENCES = ("read: ", "remote host has disconnected")
 PATIENCE = 10.0
 #: Seconds in which it usually does.
 PROMPT = 0.5
-#: What the program of a mount, which talks to servers, may do: 3.9 by systemd-analyze security. What a mount namespace
-#: takes (ProtectSystem=, PrivateTmp=, ProtectProc=, ...), or a user namespace, is not in it: a mount made in one is not
-#: seen outside. It is root, because mount(2) asks for CAP_SYS_ADMIN, and reaches SSH servers anywhere.
+#: Of the system calls of a service; the order counts, what comes first is what is allowed.
+DENIED = "SystemCallFilter=~@privileged @resources"
+#: What a program that talks to servers may do. It is root, because keys are root's, and reaches SSH servers anywhere.
 SANDBOX = (
     "NoNewPrivileges=yes",
-    # Without CAP_DAC_READ_SEARCH: keys have to be root's, as they have to be for the check before a volume is made.
-    "CapabilityBoundingSet=CAP_SYS_ADMIN",
     "DevicePolicy=closed",
-    "DeviceAllow=/dev/fuse rw",
     "LockPersonality=yes",
     "MemoryDenyWriteExecute=yes",
     "ProtectClock=yes",
@@ -49,13 +58,21 @@ SANDBOX = (
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
     "SystemCallArchitectures=native",
-    # Mounting is what it does; of the rest no more than the service itself.
-    "SystemCallFilter=@system-service @mount",
-    "SystemCallFilter=~@privileged @resources",
-    # Some of libfuse (3.17) become root, which they are, before they look after /etc/mtab, and give up if they may not.
-    "SystemCallFilter=setuid",
     # A refused call is an error in the program, not its end.
     "SystemCallErrorNumber=EPERM",
+)
+#: What the program of a mount may do: 3.9 by systemd-analyze security. What a mount namespace
+#: takes (ProtectSystem=, PrivateTmp=, ProtectProc=, ...), or a user namespace, is not in it: a mount made in one is not
+#: seen outside.
+MOUNT_SANDBOX = (
+    *SANDBOX,
+    # For mount(2). Without CAP_DAC_READ_SEARCH: keys have to be root's, as for the check before a volume is made.
+    "CapabilityBoundingSet=CAP_SYS_ADMIN",
+    "DeviceAllow=/dev/fuse rw",
+    "SystemCallFilter=@system-service @mount",
+    DENIED,
+    # Some of libfuse (3.17) become root, which they are, before they look after /etc/mtab, and give up if they may not.
+    "SystemCallFilter=setuid",
 )
 
 
@@ -99,6 +116,17 @@ class UnitMounter:
             raise MountFailed(_last_words(source + SUFFIX) or _not_started(ran.stderr))
         if source_of(mountpoint) is None:
             raise MountFailed(_last_words(source + SUFFIX) or "it was unmounted again at once")
+
+    def accompany(self, companion: Companion) -> None:
+        argv = self._companion(companion)
+
+        def start() -> None:
+            ran = run(argv, PATIENCE)
+            if ran.returncode != 0:
+                log.event(log.WARNING, f"{companion.description}: not started: {ran.stderr.strip()}")
+                companion.discard()
+
+        threading.Thread(target=start, name="companion", daemon=True).start()
 
     def is_ours(self, volume: str, source: str) -> bool:
         return fnmatchcase(source + SUFFIX, self.pattern(volume))
@@ -155,7 +183,38 @@ class UnitMounter:
             raise Failed(f"it cannot be found out who uses the volumes of {self._plugin}: {why}")
         return users
 
+    def _companion(self, companion: Companion) -> list[str]:
+        package = str(copied(companion.package, self._directory))
+        properties = [
+            f"Description={companion.description}",
+            "Before=legacyhost.target",
+            "After=network.target",
+            # It does that itself, unless it is killed.
+            f"ExecStopPost={SHELL} {SCRIPT} discard {_quote(companion.folder)}",
+            "TimeoutStopSec=5",
+            "UMask=0077",
+            # One for each mount of the account.
+            "LimitNOFILE=65536",
+            "MemoryMax=128M",
+            *SANDBOX,
+            "SystemCallFilter=@system-service",
+            DENIED,
+            "CapabilityBoundingSet=",
+        ]
+        return [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            "--no-block",
+            f"--unit=legacyhost-shared:{self._plugin}:{companion.folder.name}{SUFFIX}",
+            *(f"--property={entry}" for entry in properties),
+            *(f"--setenv={key}={value}" for key, value in companion.environment.items()),
+            "--",
+            *(word.replace(PACKAGE, package).replace("$", "$$") for word in companion.argv),
+        ]
+
     def _start(self, source: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:
+        package = copied(command.package, self._directory) if command.package else None
         script, where = f"{SHELL} {SCRIPT}", _quote(mountpoint)
         properties = [
             f"Description={command.description}",
@@ -165,7 +224,8 @@ class UnitMounter:
             # The connection is still there while this is stopped. Not network-online.target: while that is waited for,
             # the mount would be waited for too, and made when nobody wants it any more.
             "After=network.target",
-            "Type=exec",
+            # Not Type=exec, which makes ExecStartPost= wait longer: that notices what cannot be executed.
+            "Type=simple",
             # sshfs ends with 1 when SIGTERM made it unmount; a mount that fails is noticed by ExecStartPost=.
             "SuccessExitStatus=1",
             *([] if is_prepared(self._directory) else [f"ExecStartPre={script} prepare {_quote(self._directory)}"]),
@@ -181,7 +241,7 @@ class UnitMounter:
             "OOMScoreAdjust=-500",
             # Whereas a server that lists a directory without end shall not make others lose anything.
             "MemoryMax=25%",
-            *SANDBOX,
+            *MOUNT_SANDBOX,
         ]
         return [
             "systemd-run",
@@ -191,7 +251,7 @@ class UnitMounter:
             *(f"--property={entry}" for entry in properties),
             *(f"--setenv={key}={value}" for key, value in command.variables(source).items()),
             "--",
-            *(word.replace("$", "$$") for word in command.words(source)),
+            *(word.replace("$", "$$") for word in command.words(source, package)),
         ]
 
 

@@ -10,7 +10,7 @@ import pytest
 from system.installed import Installed
 from system.machine import Machine
 
-from legacyhost.mounts.units import SANDBOX
+from legacyhost.mounts.units import MOUNT_SANDBOX
 
 SECRET = "s3cret-of-the-attacks"
 SOCKET = "/run/docker/plugins/sshfs.sock"
@@ -170,7 +170,7 @@ def test_a_program_in_the_place_of_a_mounts_ssh(used: Used, attempt: str) -> Non
     """In a unit with the very properties of a mount's: what root could do otherwise is refused."""
     used.as_mallory("mkdir -p -m 700 ~/private; echo x >~/private/file; chmod 600 ~/private/file")
     used.machine.run("touch /root/attacks-file; mknod /root/attacks-kmsg c 1 11")
-    words = [f"--property={word}" for word in SANDBOX]
+    words = [f"--property={word}" for word in MOUNT_SANDBOX]
     command = ["systemd-run", "--quiet", "--collect", "--wait", "--pipe", *words, "sh", "-c"]
     try:
         assert used.machine.run([*command, "true"]).returncode == 0

@@ -48,7 +48,7 @@ BEGINNINGS = {
     **dict.fromkeys(("dcache_stat_timeout", "dcache_link_timeout", "dcache_dir_timeout", "entry_timeout"), "10"),
     **dict.fromkeys(("negative_timeout", "attr_timeout", "ac_attr_timeout"), "10"),
     "max_read": "65536", "umask": "022", "host_key": f"SHA256:{'x' * 43}", "workaround": "all",
-    "on_remove": "keep", "chown": "strict", "cache": "none",
+    "on_remove": "keep", "chown": "strict", "cache": "none", "connection": "dedicated",
     "AddressFamily": "any", "BindAddress": "127.0.0.1", "RekeyLimit": "1G 1h",
     "IPQoS": "af21 cs1",
     "Ciphers": "aes256-ctr", "MACs": "hmac-sha2-256", "KexAlgorithms": "curve25519-sha256",

@@ -11,10 +11,12 @@ import pytest
 
 from legacyhost import config, options, otherplugin, record, wire
 from legacyhost.credentials import Store
-from legacyhost.drivers import ssh_files, sshfs, transport
+from legacyhost.drivers import ssh_files, sshfs
 from legacyhost.errors import PluginError
 from legacyhost.holds import Holds
 from legacyhost.ssh import certificates, hostkeys, sftp, wording
+from legacyhost.transport import frames
+from legacyhost.transport.record import Record
 
 from .engine import ENGINES, Broken, has_atheris, some
 from .target import CORPUS
@@ -70,12 +72,12 @@ DEFECTS: dict[str, tuple[str, object, str, object]] = {
     "revoked keys": ("hostkeys", hostkeys.Known, "revocation", lambda self, *keys: None),
     "signatures nobody looks at": ("certificates", certificates, "_check", lambda *_: lambda *_: None),
     "hashes of names": ("hostkeys", hostkeys, "_is_about", lambda hosts, name: name in hosts),
-    "owners are handed on": ("transport", transport, "OWNER", 3),
-    "links are forgotten": ("transport", transport, "SYMLINK", 21),
+    "owners are handed on": ("transport", frames, "OWNER", 3),
+    "links are forgotten": ("transport", frames, "SYMLINK", 21),
     "rows of any kind": ("record", record, "fields", lambda row: row),
     "SQLite's own words": ("record", record, "reason", _raw),
     "a count that is off by one": ("holds", Holds, "of", lambda self, name: {"a": 1}),
-    "a record that is anything": ("connection", transport.Record, "read", classmethod(lambda cls, path: 1 / 0)),
+    "a record that is anything": ("connection", Record, "read", classmethod(lambda cls, path: 1 / 0)),
     "settings of any kind": ("config", config, "_option", lambda name, value: value),
     "passwords of any kind": ("credentials", Store, "names", lambda self: []),
     "names as they are": ("otherplugin", otherplugin, "check_volume_name", _as_it_is),

@@ -51,6 +51,27 @@ def test_each_state_is_seen_in_what_is_mounted_and_held(data: World) -> None:
     assert shown(data) == MOUNTED
 
 
+def test_what_a_mount_shares_is_made_once(data: World) -> None:
+    """And told to each mount that shares it; one that shares nothing is told nothing."""
+    assert data.mounter.companions == []
+    assert "SHARED" not in data.mounter.environments[0]
+    data.driver.shared.add("other")
+    data.volumes.create("other", {})
+    for number in range(2):
+        data.volumes.mount("other", "1")
+        assert data.mounter.environments[number + 1]["SHARED"].endswith("/shared")
+        data.volumes.unmount("other", "1")
+    assert data.mounter.companions == ["Shared"]
+
+
+def test_a_mount_that_cannot_share_does_without(data: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would only have saved time."""
+    data.driver.sharing_error = OSError(28, "No space left on device")
+    data.volumes.create("other", {})
+    assert data.volumes.mount("other", "1")
+    assert "SHARED" not in data.mounter.environments[-1]
+
+
 def test_what_the_mount_knows_of_its_connection_is_shown(data: World) -> None:
     """Only of the mount that is there: it is found by its source."""
     since = datetime(2024, 2, 29, 12, 0, 0, tzinfo=UTC)

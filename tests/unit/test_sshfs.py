@@ -15,7 +15,7 @@ from drivers import sshfs_driver
 from namespace import in_own_namespace
 
 from legacyhost.drivers.sshfs import SshfsDriver
-from legacyhost.mounts import SOURCE, MountCommand
+from legacyhost.mounts import PACKAGE, SOURCE, MountCommand
 from legacyhost.state import Volume
 
 SECRET = "hunter2 %d$HOME'\"é"
@@ -25,11 +25,12 @@ KEY = "AAAAC3NzaC1lZDI1NTE5AAAAIFQgkK8sPvY0QmXN2Ltq2vOt1M8Q2n0Uqn4Wf3bW7h6c"
 FACTS = {"host_key_kind": "ssh-ed25519", "host_key_blob": KEY, "host_key": "SHA256:x", "free": "1.0 of 2.0 GiB"}
 SSHCMD = "anna@nas.example.org:/srv/data"
 #: What sshfs runs in place of ssh.
+COPY = Path("/run/copy")
 
 
-def transport_in(folder: Path) -> str:
-    """The option that makes sshfs run the copy of transport.py there in ssh's place."""
-    return f"ssh_command={sys.executable} -I -S {folder}/transport.py"
+def transport_in(package: object) -> str:
+    """The option that makes sshfs run the transport there in ssh's place."""
+    return f"ssh_command={sys.executable} -I -S {package}"
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
         "-F",
         str(folder / "ssh_config"),
         "-o",
-        f"fsname={SOURCE},{transport_in(folder)},allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0",
+        f"fsname={SOURCE},{transport_in(PACKAGE)},allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0",
         "anna@nas:/sp ace/$HOME/%d,é",
         str(MOUNTPOINT),
     ]
@@ -92,11 +93,10 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
 def test_nothing_a_user_can_give_is_taken_for_the_source(driver: SshfsDriver, folder: Path) -> None:
     """The mount's source is put in where the driver has left room for it, and nowhere else."""
     given = command(driver, folder, sshcmd="anna@nas:/srv/@SOURCE@/{source}/%s")
-    words = given.words("the-source")
+    words = given.words("the-source", COPY)
     assert words[-2:] == ["anna@nas:/srv/@SOURCE@/{source}/%s", str(MOUNTPOINT)]
-    options = (
-        f"fsname=the-source,{transport_in(folder)},allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0"
-    )
+    rest = "allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0"
+    options = f"fsname=the-source,{transport_in(COPY)},{rest}"
     assert [word for word in words if "the-source" in word] == [options]
 
 
@@ -107,7 +107,7 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
     )
     expected = {
         f"fsname={SOURCE}",
-        transport_in(folder),
+        transport_in(PACKAGE),
         "ro",
         "uid=1000",
         "gid=100",
@@ -142,7 +142,7 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
 def test_a_cache_is_a_choice(driver: SshfsDriver, folder: Path, given: dict[str, str], expected: set[str]) -> None:
     """One word for what sshfs has several options for; those, given by name, count."""
     found = fuse_options(command(driver, folder, **given))
-    assert found - {f"fsname={SOURCE}", transport_in(folder), "allow_other", "reconnect"} == expected
+    assert found - {f"fsname={SOURCE}", transport_in(PACKAGE), "allow_other", "reconnect"} == expected
 
 
 def test_ssh_is_safe_whatever_the_options(driver: SshfsDriver, folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fakes import WAIT
 from fakessh import ECHO, REFUSE, SILENT, WORDLESS, Start, hosts, until
 
-from legacyhost.drivers.transport import ATTEMPT, FRESH, FRESH_REFUSAL, REFUSALS
+from legacyhost.transport.carry import ATTEMPT, FRESH, FRESH_REFUSAL, REFUSALS
 
 FRAME = b"\0\0\0\5\1\0\0\0\3"
 

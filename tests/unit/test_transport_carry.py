@@ -15,7 +15,7 @@ import pytest
 from fakes import WAIT
 from fakessh import ECHO, SILENT, FakeSsh, Start, hosts, until
 
-from legacyhost.drivers.transport import CHUNK, LONGEST_ERROR, PATIENCE
+from legacyhost.transport.ssh import CHUNK, LONGEST_ERROR, PATIENCE
 
 FRAME = b"\0\0\0\5\1\0\0\0\3"
 NUMBER = b"\0\0\0\7"

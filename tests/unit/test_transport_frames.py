@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from legacyhost.drivers.transport import LINKS, Frames
+from legacyhost.transport.frames import LINKS, Frames
 
 INIT, OPEN, CLOSE, READ, WRITE, LSTAT, SETSTAT, FSETSTAT, SYMLINK, EXTENDED = 1, 3, 4, 5, 6, 7, 9, 10, 20, 200
 SIZE, UIDGID, PERMISSIONS, TIMES = 1, 2, 4, 8

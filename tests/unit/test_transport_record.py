@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import multiprocessing
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 import pytest
 from fakes import WAIT
 
-from legacyhost.drivers import transport
-from legacyhost.drivers.transport import Record
+from legacyhost.drivers.sshfs import TRANSPORT
+from legacyhost.mounts.tools import copied
+from legacyhost.transport.record import Record
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -91,20 +91,15 @@ def test_a_record_is_replaced_whole_by_several_processes_at_once(tmp_path: Path)
     assert [found.name for found in tmp_path.iterdir()] == ["record"]
 
 
-def test_it_starts_with_little() -> None:
+def test_it_starts_with_little(tmp_path: Path) -> None:
     """It is started while a container waits, without site-packages: a few small modules of the standard library."""
-    tree = ast.parse(Path(transport.__file__).read_text("utf-8"))
-    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported == {"__future__", "os", "select", "struct", "sys", "time", "collections.abc"}
-    folder = str(Path(transport.__file__).parent)
-    program = f"import sys; before = set(sys.modules); sys.path.append({folder!r}); import transport; "
-    ran = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"{program} print(*set(sys.modules) - before)"],
-        capture_output=True,
-        text=True,
-        check=True,
+    package = copied(TRANSPORT, tmp_path)
+    program = (
+        f"import sys; before = set(sys.modules); sys.path.insert(0, {str(package)!r})\n"
+        "from legacyhost.transport import carry, shared\n"
+        "print(*set(sys.modules) - before)"
     )
-    heavy = {"pathlib", "signal", "subprocess", "typing", "re", "enum", "dataclasses", "logging", "socket"}
-    assert "transport" in ran.stdout.split()
+    ran = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
+    heavy = {"collections", "dataclasses", "enum", "logging", "pathlib", "re", "signal", "socket", "typing"}
+    assert "legacyhost.transport.shared" in ran.stdout.split()
     assert not heavy & set(ran.stdout.split())

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from fakes import WAIT
 from namespace import in_own_namespace
 
 from legacyhost.deadline import Deadline
+from legacyhost.drivers.sshfs import TRANSPORT
 from legacyhost.errors import Failed
-from legacyhost.mounts import SOURCE, MountCommand, MountFailed, mountinfo
+from legacyhost.mounts import PACKAGE, SOURCE, Companion, MountCommand, MountFailed, mountinfo
 from legacyhost.mounts.units import PATIENCE, PROMPT, UnitMounter, is_systemd_running
 
 LONG = "v" * 255
@@ -80,6 +83,15 @@ class Systemd:
         argv = [str(self.mountpoint) if word == "{mountpoint}" else word for word in COMMAND.argv]
         command = MountCommand(argv, COMMAND.description, COMMAND.environment)
         mounter.mount("data", self.mountpoint, command, Deadline.after(seconds))
+
+
+def until_called(systemd: Systemd) -> list[list[str]]:
+    """What was run in the background."""
+    end = time.monotonic() + WAIT
+    while not (calls := systemd.calls()):
+        assert time.monotonic() < end, "nothing was run"
+        time.sleep(0.01)
+    return calls
 
 
 @pytest.mark.parametrize("name", ["data", "a.b-c_d", "0", LONG, LONG[:238], LONG[:200]], ids=len)
@@ -149,6 +161,43 @@ def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
     assert found["NoNewPrivileges"] == "yes"
     assert {"Type", "KillMode", "CapabilityBoundingSet"} <= found.keys()
     assert "PrivateMounts" not in found, "the mount would not be seen outside"
+
+
+@in_own_namespace
+def test_a_companion_is_a_unit_that_nobody_waits_for(tmp_path: Path) -> None:
+    """Under a name no mount has, with fewer rights than a mount; its package is a copy, its folder goes with it."""
+    systemd = Systemd.boot(tmp_path)
+    folder = tmp_path / "shared" / "0123abcd"
+    folder.mkdir(parents=True)
+    mounter = UnitMounter("sshfs", systemd.runtime)
+    words = ["python3", PACKAGE, "--shared", str(folder), "$HOME"]
+    companion = Companion(folder, words, "Connection", {"SSH_ASKPASS": "/a b"}, TRANSPORT, lambda: None)
+    before = time.monotonic()
+    mounter.accompany(companion)
+    (call,) = until_called(systemd)
+    assert time.monotonic() - before < WAIT
+    assert "--no-block" in call
+    assert "--unit=legacyhost-shared:sshfs:0123abcd.service" in call
+    assert "--setenv=SSH_ASKPASS=/a b" in call
+    words = call[call.index("--") + 1 :]
+    assert words[2:] == ["--shared", str(folder), "$$HOME"]
+    assert Path(words[1]).parent == systemd.runtime
+    assert (Path(words[1]) / "__main__.py").is_file()
+    properties = [word.removeprefix("--property=") for word in call if word.startswith("--property=")]
+    assert {"CapabilityBoundingSet=", "NoNewPrivileges=yes", "SystemCallFilter=@system-service"} <= set(properties)
+    assert not [entry for entry in properties if "@mount" in entry or "CAP_" in entry or "/dev" in entry]
+    assert [entry for entry in properties if entry.endswith(f'/mount-unit.sh discard "{folder}"')]
+
+
+@in_own_namespace
+def test_a_companion_that_cannot_be_started_leaves_no_folder(tmp_path: Path) -> None:
+    """Mounts that look for it do without at once then."""
+    systemd = Systemd.boot(tmp_path)
+    (systemd.here / "cannot-start").touch()
+    gone = threading.Event()
+    companion = Companion(tmp_path, ["python3", PACKAGE], "Connection", {}, TRANSPORT, gone.set)
+    UnitMounter("sshfs", systemd.runtime).accompany(companion)
+    assert gone.wait(WAIT)
 
 
 @in_own_namespace

@@ -8,7 +8,7 @@ import struct
 from hypothesis import strategies as st
 
 from fuzz.target import Target
-from legacyhost.drivers.transport import LINKS, Frames
+from legacyhost.transport.frames import LINKS, Frames
 
 SETSTAT, FSETSTAT, SYMLINK, OWNER, TIMES = 9, 10, 20, 2, 8
 WORD = struct.Struct(">I")
