@@ -144,7 +144,7 @@ def test_a_mount_that_is_dead_for_good(installed: Installed) -> None:
     machine, name = installed.machine, installed.name("dead")
     installed.create(name, timeout="6")
     installed.start(name, name, "echo kept >/data/file; sleep 1000", "--stop-timeout", "1")
-    machine.wait_for(lambda: installed.on_remote(f"{name}/file") == "kept\n")
+    machine.wait_for(["test", "-s", f"{installed.remote.home}/{name}/file"])
     refused = machine.run(["legacyhost", "unstick", name], check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "nothing is stuck" in refused.stderr
@@ -265,6 +265,7 @@ def test_status_tells_what_has_happened(installed: Installed) -> None:
     assert (shown["state"], shown["holders"], shown["reconnects"]) == ("mounted", 1, 0)
     assert shown["since"]
     assert shown["remote"] == f"alice@127.0.0.1:{name} (port 2222)"
+    assert operation(installed, name, "touch /data/own")[0] == 0, "the mount has a connection of its own"
     installed.remote.drop()
     machine.wait_for(lambda: operation(installed, name, "touch /data/x")[0] == 0, 30)
     shown = status(installed, name)
