@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable, Sequence
 from types import ModuleType
 
 
-def postpone(name: str) -> None:
+def postpone(name: str, functions: Sequence[str] = ()) -> None:
     """Have a top-level module imported when something of it is wanted first, not when it is named.
 
     Until then a module without content stands in its place, which asks for the real one and hands on what that has.
+    ``functions`` may be taken out of it by name, and have it imported when they are called.
     """
     if name in sys.modules:
         return
@@ -21,5 +23,14 @@ def postpone(name: str) -> None:
             del sys.modules[name]
         return getattr(importlib.import_module(name), attribute)
 
-    stand_in.__dict__["__getattr__"] = load
+    def postponed(function: str) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            return load(function)(*args, **kwargs)  # type: ignore[operator]
+
+        return call
+
+    def load_first(attribute: str) -> object:
+        return postponed(attribute) if attribute in functions else load(attribute)
+
+    stand_in.__dict__["__getattr__"] = load_first
     sys.modules[name] = stand_in

@@ -9,6 +9,7 @@ pkg/plugins/client.go).
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -89,6 +90,7 @@ class Server(BaseApplication):  # type: ignore[misc]
             "worker_tmp_dir": str(self._temporary),  # /tmp is read-only to the service
             "proc_name": "legacyhost",
             "logger_class": _Quiet,
+            "pre_fork": _settle,
             "post_worker_init": self._start_worker,
             "control_socket_disable": True,  # gunicorn 25 and later would make a socket of its own
         }
@@ -117,6 +119,12 @@ class Server(BaseApplication):  # type: ignore[misc]
     def _reload(self) -> None:
         self._host.reload()
         self.notifier.status(self._host.status)
+
+
+def _settle(_master: Any, _worker: Any) -> None:
+    """What is there now stays: where no garbage is looked for in it, the worker's memory is the master's too."""
+    gc.collect()
+    gc.freeze()
 
 
 def _die_with_parent(parent: int) -> None:

@@ -42,9 +42,11 @@ def _serve(options: argparse.Namespace) -> int:
     from legacyhost import log
     from legacyhost.postponed import postpone
 
-    # What gunicorn 20 has for plugins of its own, and falcon 3 for forms: a quarter of the start.
-    for module in ("pkg_resources", "cgi"):
+    # What gunicorn 20 has for plugins of its own and for pages about errors, and falcon 3 for forms: a quarter of the
+    # start. And what falcon has for other servers than this.
+    for module in ("pkg_resources", "cgi", "html"):
         postpone(module)
+    postpone("asyncio", ("get_running_loop", "create_task"))
     from legacyhost.plugin import Host
     from legacyhost.server import serve
 

@@ -17,7 +17,8 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     package = tmp_path / "heavy_package"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from pathlib import Path\nPath(__file__).with_name('loaded').touch()\nVALUE = 7\n"
+        "from pathlib import Path\nPath(__file__).with_name('loaded').open('a').write('x')\nVALUE = 7\n"
+        "def double(number): return 2 * number\n"
     )
     (package / "inner.py").write_text("VALUE = 8\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -46,6 +47,18 @@ def test_a_part_of_it_is_found(module: str) -> None:
     from heavy_package.inner import VALUE  # type: ignore[import-not-found]
 
     assert VALUE == 8
+
+
+def test_a_function_of_it_may_be_taken_beforehand(module: str, tmp_path: Path) -> None:
+    """As libraries do for an alias; the module is loaded when it is called, once."""
+    postpone(module, ["double"])
+    import heavy_package
+
+    double = heavy_package.double
+    assert not (tmp_path / module / "loaded").exists()
+    assert [double(2), double(number=3)] == [4, 6]
+    assert (tmp_path / module / "loaded").read_text() == "x"
+    assert heavy_package.VALUE == 7
 
 
 def test_what_is_loaded_stays(module: str) -> None:
@@ -81,5 +94,5 @@ def test_a_plugin_starts_without_what_it_never_uses(tmp_path: Path) -> None:
     )
     loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
     assert {"legacyhost.server", "gunicorn", "falcon"} <= loaded
-    assert not loaded & {"paramiko", "cryptography", "pkg_resources", "cgi"}
+    assert not loaded & {"paramiko", "cryptography", "pkg_resources", "cgi", "html.entities"}
     assert "no socket" in ran.stderr
