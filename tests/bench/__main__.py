@@ -27,10 +27,10 @@ def measure(world: World, rows: Sequence[Row], rounds: int) -> tuple[Found, list
     found: Found = {row.key: {subject: [] for subject in row.subjects} for row in rows}
     failures: dict[str, None] = {}
     for number in range(rounds):
-        for row in rows:
+        for place, row in enumerate(rows):
             if number >= row.rounds:
                 continue
-            turn = number % len(row.subjects)
+            turn = (number + place) % len(row.subjects)
             for subject in (*row.subjects[turn:], *row.subjects[:turn]):
                 begin = time.monotonic()
                 try:

@@ -92,7 +92,7 @@ def _sqlite(world: World, subject: str) -> float:
 def _mount(world: World, subject: str, *, is_first: bool, with_create: bool = False) -> float:
     """A volume that has never been mounted, of an account nobody has a connection to or of one with a mount."""
     if not is_first:
-        world.place(subject)
+        world.cold(subject)
     end = world.account() if is_first else world.end(0)
     if subject == SSHFS:
         return world.probe("processes.sshfs", "/mnt/by-hand", *world.sshfs("" if is_first else "data", end))
@@ -107,7 +107,7 @@ def _mount(world: World, subject: str, *, is_first: bool, with_create: bool = Fa
 
 
 def _many(world: World, subject: str) -> float:
-    world.place(subject)
+    world.cold(subject)
     if subject == SSHFS:
         return world.probe("processes.sshfs_all", "/mnt/many", MANY, *world.sshfs("data", world.end(0)))
     _make_many(world)
@@ -118,19 +118,22 @@ def _many(world: World, subject: str) -> float:
 
 
 def _make_many(world: World) -> None:
-    if world.machine.run(["test", "-e", "/run/made-many"], check=False).returncode:
+    if world.is_first("many"):
         for number in range(MANY):
             world.create(LEGACYHOST, f"many{number}", world.end(0))
-        world.machine.run(["touch", "/run/made-many"])
 
 
 def _idle(world: World, subject: str) -> float:
+    """While somebody has the mounts, as containers have them: in a mount namespace of its own."""
     _make_many(world)
     world.probe("calls.mount_all", world.socket(subject), "many", MANY)
+    container = ["unshare", "--mount", "--propagation", "private", "sleep", "infinity"]
+    world.machine.run(["systemd-run", "--quiet", "--collect", "--unit=bench-container", *container])
     try:
-        world.machine.run(["sleep", "10"])
+        world.machine.run(["sleep", "40"])  # until the service has seen who uses what
         return world.probe("processes.processor", "legacyhost@sshfs.service", 40)
     finally:
+        world.machine.run(["systemctl", "stop", "bench-container"])
         world.probe("calls.unmount_all", world.socket(subject), "many", MANY)
 
 

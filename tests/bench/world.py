@@ -24,6 +24,8 @@ INSIDE = "/root/inside"
 CIPHER = "aes128-gcm@openssh.com"
 #: Ports: of the host; of the same with an account for each mount; of one that says nothing.
 PORT, ACCOUNTS, SILENT = 2222, 2300, 2399
+#: So many ms, and more packets on the way than any window has.
+QDISC = "netem delay {}ms limit 200000"
 #: How many Mounts hang.
 STUCK = 8
 
@@ -61,7 +63,7 @@ class World:
         self._serial = itertools.count(1)
         self._ends = {0: End()}
         self._mounted: dict[tuple[str, str], str] = {}
-        self._plugins: set[str] = set()
+        self._made: set[str] = set()
         deb = build()
         self.machine = Machine(ensure("bookworm"))
         try:
@@ -82,7 +84,7 @@ class World:
         self.machine.put(Path(__file__).with_name("inside"), INSIDE)
         self.machine.put(Path(__file__).with_name("delay.py"), "/root/delay.py")
         SshServer(self.machine, ACCOUNTS, config="AllowUsers fresh*")
-        self.machine.run(f"cp {self.remote.key}.pub /etc/test-sshd/{ACCOUNTS}/authorized_keys")
+        self._accept_key(ACCOUNTS)
         self._trust(End(ACCOUNTS))
         for kind, key in ((Rclone, RCLONE), (RcloneSid, RCLONE_SID)):
             with tempfile.TemporaryDirectory() as unpacked:
@@ -141,6 +143,12 @@ class World:
         """A name nothing has had."""
         return f"{prefix}{next(self._serial)}"
 
+    def is_first(self, what: str) -> bool:
+        """Whether this has not been asked before."""
+        is_new = what not in self._made
+        self._made.add(what)
+        return is_new
+
     def account(self) -> End:
         """An account of the host nobody has a connection to."""
         user = self.name("fresh")
@@ -150,16 +158,50 @@ class World:
     def end(self, distance: int) -> End:
         """The host, so many ms (round trip) away."""
         if distance not in self._ends:
-            port = 3000 + distance
-            argv = ["python3", "/root/delay.py", str(port), str(PORT), str(distance / 2)]
-            self.machine.run(["systemd-run", "--quiet", f"--unit=delay-{distance}", *argv])
-            self.machine.wait_for(f"grep -q ':{port:04X} ' /proc/net/tcp")
-            self._ends[distance] = End(port)
+            cable = self._delayed_cable if self._has_netem() else self._proxy
+            self._ends[distance] = cable(distance, 3000 + distance)
             self._trust(self._ends[distance])
         return self._ends[distance]
 
+    def _has_netem(self) -> bool:
+        """Whether this kernel can delay what goes through a network interface."""
+        test = "ip link add probing type veth peer name probed && tc qdisc add dev probing root netem delay 1ms"
+        answer = self.machine.run(test, check=False)
+        self.machine.run(["ip", "link", "del", "probing"])
+        return answer.returncode == 0
+
+    def _proxy(self, distance: int, port: int) -> End:
+        argv = ["python3", "/root/delay.py", str(port), str(PORT), str(distance / 2)]
+        self.machine.run(["systemd-run", "--quiet", f"--unit=delay-{distance}", *argv])
+        self.machine.wait_for(f"grep -q ':{port:04X} ' /proc/net/tcp")
+        return End(port)
+
+    def _delayed_cable(self, distance: int, port: int) -> End:
+        """The same host in a network namespace of its own, at the end of a cable with that delay in each direction."""
+        space, first = f"far{distance}", 4 * len(self._ends)
+        near, far = (f"192.0.2.{first + number}" for number in (1, 2))
+        self.machine.run(
+            f"""set -e
+            ip netns add {space}
+            ip link add near{distance} type veth peer name far netns {space}
+            ip addr add {near}/30 dev near{distance}
+            ip link set near{distance} up
+            ip -n {space} addr add {far}/30 dev far
+            ip -n {space} link set far up
+            tc qdisc add dev near{distance} root {QDISC.format(distance / 2)}
+            tc -n {space} qdisc add dev far root {QDISC.format(distance / 2)}"""
+        )
+        SshServer(self.machine, port, host="0.0.0.0", network=f"NetworkNamespacePath=/run/netns/{space}")
+        self._accept_key(port)
+        return End(port, host=far)
+
+    def _accept_key(self, port: int) -> None:
+        """By another sshd the key of the first."""
+        self.machine.run(["cp", f"{self.remote.key}.pub", f"/etc/test-sshd/{port}/authorized_keys"])
+
     def _trust(self, end: End) -> None:
-        key = f"/etc/test-sshd/{ACCOUNTS if end.port == ACCOUNTS else PORT}/host_key"
+        own = f"/etc/test-sshd/{end.port}/host_key"
+        key = own if self.machine.path(own).exists() else f"/etc/test-sshd/{PORT}/host_key"
         fingerprint = self.machine.run(["ssh-keygen", "-l", "-f", key]).stdout.split()[1]
         self.machine.run(["legacyhost", "trust", f"{end.host}:{end.port}", "--fingerprint", fingerprint])
 
@@ -210,9 +252,8 @@ class World:
             self.machine.run(["mkdir", "-p", where])
             self.machine.run([*self.sshfs("data", self.end(distance)), where])
         else:
-            if self.machine.run(["test", "-e", f"/run/made-{subject}-{name}"], check=False).returncode:
+            if self.is_first(f"{subject} {name}"):
                 self.create(subject, name, self.end(distance), full=full)
-                self.machine.run(["touch", f"/run/made-{subject}-{name}"])
             self.probe("calls.mount", self.socket(subject), name)
             where = f"/run/legacyhost/sshfs/mounts/{name}" if subject == LEGACYHOST else f"/mnt/{subject}/{name}"
         self.machine.run(["mountpoint", "-q", where] if subject != LOCAL else ["test", "-d", where])
@@ -232,7 +273,7 @@ class World:
     def plugin(self, subject: str, count: int, stuck: int = 0) -> str:
         """The name of another instance that knows so many volumes, ``v0`` and so on; running."""
         name = f"{subject}-{count}"
-        if name not in self._plugins:
+        if self.is_first(name):
             if subject == LEGACYHOST:
                 self.place(LEGACYHOST)  # whose record is the model of the others
                 arguments = ["/var/lib/legacyhost/sshfs/volumes.db", "far0", stuck, SILENT]
@@ -242,7 +283,6 @@ class World:
             else:
                 self.probe("populate.rclone", f"/var/cache/{name}/docker-plugin.state", count, f"/mnt/{name}")
                 self._serve_rclone(subject, name)
-            self._plugins.add(name)
         return name
 
     def restarted(self, subject: str) -> str:
@@ -266,12 +306,11 @@ class World:
                 self.probe("populate.rclone", state, count, f"/mnt/{name}")
             argv = [f"/opt/{subject}", "serve", "docker", "--config=/dev/null", f"--base-dir=/mnt/{name}"]
             return [*argv, f"--cache-dir=/var/cache/{name}-{subject}"]
-        if name not in self._plugins:
+        if self.is_first(name):
             if count:
                 source = f"/var/lib/legacyhost/{self.plugin(LEGACYHOST, count)}"
                 self.machine.run(["cp", "-r", source, f"/var/lib/legacyhost/{name}"])
             else:
                 self.machine.run(["mkdir", "-p", f"/var/lib/legacyhost/{name}"])
             self.machine.run(["cp", "/etc/legacyhost/sshfs.toml", f"/etc/legacyhost/{name}.toml"])
-            self._plugins.add(name)
         return ["/usr/bin/legacyhost", "serve", name]
