@@ -191,7 +191,8 @@ class UnitMounter:
             "After=network.target",
             # It does that itself, unless it is killed.
             f"ExecStopPost={SHELL} {SCRIPT} discard {_quote(companion.folder)}",
-            "TimeoutStopSec=5",
+            # It has nothing to finish.
+            "TimeoutStopSec=1",
             "UMask=0077",
             # One for each mount of the account.
             "LimitNOFILE=65536",
