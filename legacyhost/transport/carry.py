@@ -32,9 +32,9 @@ FRESH, FRESH_REFUSAL = 1.0, 10.0
 REFUSALS = ("Permission denied", "Host key verification failed", "Too many authentication failures")
 #: Seconds, to the accuracy of which it is noted when the mount was last used.
 USED, FOREVER = 1.0, 3600.0
-#: Seconds in which the shared connection has to answer first; after which a mount gets its own, wanted or not: by then
-#: the others that are made at the same time are there.
-SHARED, OWN = 10.0, 1.0
+#: Seconds in which the shared connection has to answer first, longer than ssh tries; after which a mount gets its own,
+#: wanted or not: by then the others that are made at the same time are there.
+SHARED, OWN = 12.0, 1.0
 
 
 class Transport:

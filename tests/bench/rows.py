@@ -89,18 +89,18 @@ def _sqlite(world: World, subject: str) -> float:
     return world.probe("files.sqlite", world.cold(subject, full=True), world.sizes.transactions)
 
 
-def _mount(world: World, subject: str, *, is_first: bool, with_create: bool = False) -> float:
+def _mount(world: World, subject: str, *, is_first: bool, with_create: bool = False, file: str = "") -> float:
     """A volume that has never been mounted, of an account nobody has a connection to or of one with a mount."""
     if not is_first:
         world.cold(subject)
     end = world.account() if is_first else world.end(0)
     if subject == SSHFS:
-        return world.probe("processes.sshfs", "/mnt/by-hand", *world.sshfs("" if is_first else "data", end))
+        return world.probe("processes.sshfs", "/mnt/by-hand", file, *world.sshfs("" if is_first else "data", end))
     if is_first:
         world.machine.run(["install", "-d", "-o", end.user, f"/home/{end.user}/data"])
     name = world.name("mount")
     created = world.create(subject, name, end)
-    elapsed = world.probe("calls.mount", world.socket(subject), name)
+    elapsed = world.probe("calls.mount", world.socket(subject), name, file)
     world.probe("calls.unmount", world.socket(subject), name)
     world.probe("calls.remove", world.socket(subject), name)
     return elapsed + created * with_create
@@ -258,6 +258,10 @@ ROWS = (
         *("mount-further", "Mount, further volume of the account", "ms", MOUNTS),
         lambda world, subject: _mount(world, subject, is_first=False),
         [_at_most(0.15, SSHFS)],
+    ),
+    Row(
+        *("mount-read", "the same, and a first file read", "ms", MOUNTS),
+        lambda world, subject: _mount(world, subject, is_first=False, file="small/0"),
     ),
     Row(
         *("mount-create", "Create and Mount, first volume", "ms", MOUNTS),

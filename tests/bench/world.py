@@ -257,6 +257,9 @@ class World:
             self.probe("calls.mount", self.socket(subject), name)
             where = f"/run/legacyhost/sshfs/mounts/{name}" if subject == LEGACYHOST else f"/mnt/{subject}/{name}"
         self.machine.run(["mountpoint", "-q", where] if subject != LOCAL else ["test", "-d", where])
+        if subject == LEGACYHOST:  # which has a connection of its own a second after the mount; see "mount-read"
+            record = f"/run/legacyhost/sshfs/volumes/{name}/connection.*"
+            self.machine.wait_for(f"grep -q '^connections=[2-9]' {record}")
         self._mounted[subject, name] = where
         return where
 

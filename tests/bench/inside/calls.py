@@ -75,9 +75,16 @@ def _milliseconds(step: Callable[[], object]) -> float:
     return 1000 * (time.perf_counter() - begin)
 
 
-def mount(plugin: str, name: str) -> float:
-    """Milliseconds of one call of Mount."""
-    return _milliseconds(lambda: Client(plugin).call("VolumeDriver.Mount", {"Name": name, "ID": "bench"}))
+def mount(plugin: str, name: str, file: str = "") -> float:
+    """Milliseconds of one call of Mount, and of reading that file of the volume."""
+
+    def use() -> None:
+        reply = Client(plugin).call("VolumeDriver.Mount", {"Name": name, "ID": "bench"})
+        where = json.loads(reply)["Mountpoint"]
+        if file:
+            assert Path(where, file).read_bytes()
+
+    return _milliseconds(use)
 
 
 def unmount(plugin: str, name: str) -> float:

@@ -13,12 +13,14 @@ from pathlib import Path
 MIB = 1 << 20
 
 
-def sshfs(mountpoint: str, *argv: str) -> float:
-    """Milliseconds of a command that mounts, until the mount has answered; it is unmounted again."""
+def sshfs(mountpoint: str, file: str, *argv: str) -> float:
+    """Milliseconds of a command that mounts, until it has answered or that file of it is read; it is unmounted again."""
     Path(mountpoint).mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     subprocess.run([*argv, mountpoint], check=True, stdin=subprocess.DEVNULL)
     os.stat(mountpoint)  # noqa: PTH116 - a bare call
+    if file:
+        assert Path(mountpoint, file).read_bytes()
     elapsed = 1000 * (time.perf_counter() - begin)
     _unmount(mountpoint)
     return elapsed
