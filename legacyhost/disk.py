@@ -26,6 +26,15 @@ def identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+def changed(path: Path) -> tuple[int, int]:
+    """When the file was last changed, in ns since the epoch, and its size; zeros where there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
 def sync(directory: Path) -> None:
     """Make new names in it durable. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)

@@ -65,6 +65,7 @@ class State:
     def __init__(self, directory: Path) -> None:
         """Open or make the record. Raises StateError when it is there and cannot be trusted."""
         self.path = directory / FILE
+        self._opened = object()
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         self._is_closed = threading.Event()
@@ -148,6 +149,14 @@ class State:
         if not rows:
             raise NoSuchVolume(f"there is no volume {name}")
         return self._volume(rows[0])
+
+    def version(self) -> object:
+        """Equal to an earlier one if nothing has changed since then, whoever changes it. Raises NotServing.
+
+        What SQLite has counted (PRAGMA data_version), and the times of its files for those who do not go by SQLite.
+        """
+        times = tuple(disk.changed(self.path.with_name(f"{FILE}{suffix}")) for suffix in ("", "-wal"))
+        return self._opened, self._read("PRAGMA data_version"), times
 
     def names(self) -> list[str]:
         """All names, sorted. Raises NotServing."""

@@ -7,7 +7,7 @@ is alone on its volume, and is done and recorded when the reply is sent.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 from legacyhost import log
@@ -20,7 +20,7 @@ from legacyhost.mounting import EXPLAIN, Mounting
 from legacyhost.names import check_volume_name
 from legacyhost.state import State, Volume, now
 from legacyhost.status import LOST, MOUNTED, NOT_MOUNTED, status
-from legacyhost.surfaces.volume import VolumeInfo
+from legacyhost.surfaces.volume import Listing, VolumeInfo
 from legacyhost.turns import Turns
 
 #: Seconds. Docker gives Remove and Unmount 60 (moby volume/drivers/proxy.go): be done before that.
@@ -49,6 +49,8 @@ class Volumes:
         self._turns = turns
         self._mounting = mounting
         self.scope = scope
+        #: The last reply to List, and what it was made of.
+        self._listed: tuple[object, Collection[str], Listing] | None = None
         #: Told of a volume that is being asked about; of one, or None for all, that may not be as they should.
         self.on_interest: Callable[[str], None] = _nobody
         self.on_doubt: Callable[[str | None], None] = _nobody
@@ -79,9 +81,14 @@ class Volumes:
         self.on_interest(name)
         return VolumeInfo(name, self._mounting.path(name), volume.created, self._status(volume))
 
-    def list(self) -> Sequence[tuple[str, str]]:
-        mounted = self._mounting.mounted()
-        return [(name, self._mounting.mountpoint(name) if name in mounted else "") for name in self._state.names()]
+    def list(self) -> Listing:
+        version, mounted = self._state.version(), self._mounting.mounted().keys()
+        kept = self._listed
+        if kept is None or kept[:2] != (version, mounted):
+            names = self._state.names()
+            listing = Listing([(name, self._mounting.mountpoint(name) if name in mounted else "") for name in names])
+            kept = self._listed = version, mounted, listing
+        return kept[2]
 
     def path(self, name: str) -> str:
         self._known(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 
 from legacyhost.errors import InvalidRequest
 
@@ -73,8 +74,20 @@ def parse(body: bytes) -> Fields:
     return Fields(value)
 
 
+class Kept(dict[str, object]):
+    """A reply that is given again and again, and not changed: it is rendered once."""
+
+    @cached_property
+    def rendered(self) -> bytes:
+        return _rendered(self)
+
+
 def render(value: Mapping[str, object]) -> bytes:
     """A reply body. Non-ASCII is escaped, so that no surrogate from a request can break the encoding."""
+    return value.rendered if isinstance(value, Kept) else _rendered(value)
+
+
+def _rendered(value: Mapping[str, object]) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
 
 

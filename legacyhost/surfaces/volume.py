@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Protocol
 
 from legacyhost.errors import NotServing
 from legacyhost.rpc import Reply, Surface
-from legacyhost.wire import LOST_REQUEST, Fields
+from legacyhost.wire import LOST_REQUEST, Fields, Kept
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,17 @@ class VolumeInfo:
     status: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Name and mountpoint of every volume; the reply is made once."""
+
+    volumes: Sequence[tuple[str, str]]
+
+    @cached_property
+    def reply(self) -> Reply:
+        return Kept({"Volumes": [{"Name": name, "Mountpoint": mountpoint} for name, mountpoint in self.volumes]})
+
+
 class VolumeDriver(Protocol):
     """What stands behind the surface. Every method raises PluginError."""
 
@@ -34,8 +46,8 @@ class VolumeDriver(Protocol):
     def unmount(self, name: str, mount_id: str) -> None: ...
     def path(self, name: str) -> str: ...
     def get(self, name: str) -> VolumeInfo: ...
-    def list(self) -> Sequence[tuple[str, str]]:
-        """Name and mountpoint of every volume."""
+    def list(self) -> Listing:
+        """Every volume; the same object as long as nothing has changed."""
         ...
 
     def activated(self) -> None:
@@ -90,7 +102,7 @@ def get(driver: VolumeDriver, ask: Fields) -> Reply:
 
 
 def list_volumes(driver: VolumeDriver, _ask: Fields) -> Reply:
-    return {"Volumes": [{"Name": name, "Mountpoint": mountpoint} for name, mountpoint in driver.list()]}
+    return driver.list().reply
 
 
 def capabilities(driver: VolumeDriver, _ask: Fields) -> Reply:

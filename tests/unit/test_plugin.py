@@ -105,7 +105,7 @@ def test_plugins_have_nothing_in_common(paths: Paths) -> None:
     build_volumes("bar", VolumeConfig("sshfs"), paths)
     assert sorted(path.name for path in paths.state.iterdir()) == ["bar", "foo"]
     assert sorted(path.name for path in paths.run.iterdir()) == ["bar", "foo"]
-    assert first.list() == []
+    assert first.list().volumes == []
 
 
 def _no_configuration(paths: Paths) -> Callable[[], object]:

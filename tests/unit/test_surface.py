@@ -10,7 +10,7 @@ import pytest
 
 from legacyhost.errors import InvalidRequest, NotServing
 from legacyhost.rpc import Plugin, Reply
-from legacyhost.surfaces.volume import SURFACE, VolumeInfo
+from legacyhost.surfaces.volume import SURFACE, Listing, VolumeInfo
 
 CREATED = datetime(2024, 2, 29, 12, 0, 1, 999_999, tzinfo=UTC)
 
@@ -45,8 +45,8 @@ class Recorder:
         self.asked.append(("get", name))
         return self.info
 
-    def list(self) -> list[tuple[str, str]]:
-        return self.listed
+    def list(self) -> Listing:
+        return Listing(self.listed)
 
     def activated(self) -> None:
         self.asked.append(("activated",))

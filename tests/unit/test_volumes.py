@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -186,15 +189,46 @@ def test_a_hold_that_cannot_be_recorded_leaves_no_mount(data: World) -> None:
     assert data.kernel.mounted == {"data"}, "somebody else's mount"
 
 
+def test_a_list_is_made_anew_when_something_has_changed_and_only_then(data: World) -> None:
+    """Whoever changes it: a call, the kernel, another process that writes to the record."""
+    changes: list[Callable[[], object]] = [
+        lambda: data.volumes.create("other", {}),
+        lambda: data.volumes.mount("other", "1"),
+        lambda: data.kernel.mounted.add("data"),
+        lambda: data.kernel.mounted.discard("other"),
+        lambda: data.volumes.unmount("other", "1"),
+        lambda: data.volumes.remove("other"),
+        lambda: _add_beside(data.state.path, "beside"),
+        lambda: _add_beside(data.state.path, "besides"),
+    ]
+    seen = []
+    for change in changes:
+        before = data.volumes.list()
+        assert data.volumes.list() is before
+        change()
+        data.volumes.get("data")
+        after = data.volumes.list()
+        assert after.volumes == [(name, data.volumes.path(name)) for name in data.state.names()]
+        assert data.volumes.list() is after
+        seen.append(after is not before)
+    # What is no mount of a volume any more has gone with the one that was taken away by hand.
+    assert seen == [True, True, True, True, False, True, True, True]
+
+
+def _add_beside(path: Path, name: str) -> None:
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("INSERT INTO volumes SELECT ?, created, options, facts FROM volumes WHERE name = 'data'", (name,))
+
+
 def test_get_list_and_path_show_what_is_mounted(data: World) -> None:
     """The mountpoint while there is a mount, nothing otherwise; never a secret."""
     data.volumes.create("other", {})
     where = str(data.kernel.ROOT / "data")
-    assert data.volumes.list() == [("data", ""), ("other", "")]
+    assert data.volumes.list().volumes == [("data", ""), ("other", "")]
     assert data.volumes.path("data") == ""
     assert data.volumes.get("data").status["state"] == "not mounted"
     data.volumes.mount("data", "1")
-    assert data.volumes.list() == [("data", where), ("other", "")]
+    assert data.volumes.list().volumes == [("data", where), ("other", "")]
     assert data.volumes.path("data") == where
     shown = data.volumes.get("data")
     assert (shown.name, shown.mountpoint) == ("data", where)
@@ -250,4 +284,4 @@ def test_a_changed_configuration_counts_from_the_next_call_on(data: World, tmp_p
     data.volumes.create("new", {})
     assert data.volumes.scope == "global"
     assert (data.driver.preparing.taken, other.preparing.taken) == (["data"], ["new"])
-    assert [name for name, mountpoint in data.volumes.list() if mountpoint] == ["data"]
+    assert [name for name, mountpoint in data.volumes.list().volumes if mountpoint] == ["data"]

@@ -134,7 +134,7 @@ def test_a_reboot_forgets_who_held_what(data: World) -> None:
     data.volumes.mount("data", "1")
     data.reboot()
     data.convergence.step()
-    assert data.volumes.list() == [("data", "")]
+    assert data.volumes.list().volumes == [("data", "")]
     assert data.volumes.get("data").status["holders"] == 0
     data.volumes.mount("data", "1")
     data.volumes.unmount("data", "1")

@@ -79,7 +79,7 @@ def test_what_was_replaced_leaves_the_logs_though_somebody_reads_them(world: Wor
     thread = threading.Thread(target=world.volumes.keep_secrets)
     thread.start()
     with time_limit(20):
-        assert world.volumes.list() == [("data", "")]
+        assert world.volumes.list().volumes == [("data", "")]
     reader.close()
     thread.join(30)
     assert SECRET.encode() not in bytes_of(world)

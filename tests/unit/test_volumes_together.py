@@ -207,7 +207,7 @@ def test_a_call_that_hangs_delays_nobody_else(data: World, hangs: str) -> None:
         gate.wait_until_reached()
         assert volumes.get("data").name == "data"
         assert volumes.get("other").name == "other"
-        assert [name for name, _ in volumes.list()] == ["data", "other"]
+        assert [name for name, _ in volumes.list().volumes] == ["data", "other"]
         assert isinstance(volumes.path("data"), str)
         volumes.create("third", {})
         volumes.mount("third", "1")
@@ -239,7 +239,7 @@ def test_a_mount_without_an_answer_is_shown_to_nobody(data: World) -> None:
         assert "data" in data.kernel.mounted
         assert data.volumes.path("data") == ""
         assert data.volumes.get("data").mountpoint == ""
-        assert dict(data.volumes.list())["data"] == ""
+        assert dict(data.volumes.list().volumes)["data"] == ""
         gate.open()
         path = mounting.result(WAIT)
     assert data.volumes.path("data") == data.volumes.get("data").mountpoint == path

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from legacyhost.errors import InvalidRequest
-from legacyhost.wire import LOST_REQUEST, parse, printable, render
+from legacyhost.wire import LOST_REQUEST, Kept, parse, printable, render
 
 #: A value of every JSON type, and how messages call it.
 KINDS = [
@@ -157,3 +157,10 @@ def test_a_reply_is_one_compact_line() -> None:
 def test_printable_shows_one_bounded_line(text: str, shown: str) -> None:
     """Nothing a terminal would act on, nothing that breaks a line or turns its direction, nothing endless."""
     assert printable(text) == shown
+
+
+def test_what_is_kept_is_rendered_once() -> None:
+    """And looks like any other reply."""
+    kept = Kept({"Volumes": [{"Name": "é"}]})
+    assert render(kept) == render({"Volumes": [{"Name": "é"}]})
+    assert render(kept) is render(kept)

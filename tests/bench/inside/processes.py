@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def sshfs(mountpoint: str, file: str, *argv: str) -> float:
-    """Milliseconds of a command that mounts, until it has answered or that file of it is read; it is unmounted again."""
+    """Milliseconds of a command that mounts, until it answers or that file is read; it is unmounted again."""
     Path(mountpoint).mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     subprocess.run([*argv, mountpoint], check=True, stdin=subprocess.DEVNULL)
