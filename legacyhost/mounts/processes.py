@@ -59,7 +59,7 @@ class ProcessMounter:
         except OSError as error:
             raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
         (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
-        awaited = self._await(process, volume, mountpoint, source, deadline)
+        awaited = self._await(process, volume, mountpoint, source, command.variables(source), deadline)
         if awaited.returncode == 0 and process.poll() is None:
             (folder / ANSWERED).touch()
             return
@@ -118,9 +118,15 @@ class ProcessMounter:
             return _detached(argv, environment, output)
 
     def _await(
-        self, process: subprocess.Popen[bytes], volume: str, mountpoint: Path, source: str, deadline: Deadline
+        self,
+        process: subprocess.Popen[bytes],
+        volume: str,
+        mountpoint: Path,
+        source: str,
+        environment: Mapping[str, str],
+        deadline: Deadline,
     ) -> subprocess.CompletedProcess[str]:
-        main = {"MAINPID": str(process.pid)}
+        main = {**environment, "MAINPID": str(process.pid)}
         argv = [SHELL, str(SCRIPT), "await", str(mountpoint), source]
         # A process that has ended stays until it is waited for, and the script would take it for alive.
         with self._log(volume).open("ab") as output:

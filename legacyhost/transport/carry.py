@@ -4,7 +4,8 @@ sshfs runs this in place of ssh, each time it needs a connection. The first atte
 are repeated as long as an operation may wait (``fail_after``), because sshfs itself fails everybody who waits at the
 first refusal; once the host has been away for longer, everybody gets a prompt error. What ssh receives goes to sshfs
 directly; only what sshfs sends passes through here. A mount that begins over a connection shared with others (early.py)
-gets its own behind that; then what ssh receives takes the way through a pipe, by splice(2).
+gets its own behind that. There the host introduces itself a second time, which sshfs takes for an answer to nobody; if
+it could take it for one to somebody, what ssh receives goes through here too, without the greeting, by splice(2).
 
 The service reads what it records, and, in the time of the record's file, when it was last used.
 """
@@ -33,8 +34,9 @@ REFUSALS = ("Permission denied", "Host key verification failed", "Too many authe
 #: Seconds, to the accuracy of which it is noted when the mount was last used.
 USED, FOREVER = 1.0, 3600.0
 #: Seconds in which the shared connection has to answer first, longer than ssh tries; after which a mount gets its own,
-#: wanted or not: by then the others that are made at the same time are there.
-SHARED, OWN = 12.0, 1.0
+#: wanted or not: by then others that are made at the same time are there. It waits longer for the first requests, and
+#: so long between two looks at them.
+SHARED, OWN, LATEST, LOOK = 12.0, 0.25, 3.0, 0.05
 
 
 class Transport:
@@ -55,7 +57,10 @@ class Transport:
         early = Early.begin(shared) if shared and not self._record.connections else None
         if early is not None and not self._is_ready(early):
             return 255
-        ssh = self._connect(is_relayed=early is not None)
+        if early is not None and not early.is_answered:
+            early.stop()  # now it is too late
+        is_relayed = early is not None and early.is_answered and not early.is_greeting_nobodys()
+        ssh = self._connect(is_relayed=is_relayed)
         if ssh is None:
             return 255
         is_wanted = not (early is None or self._change_over(early, ssh)) or self._carry(ssh)
@@ -70,7 +75,10 @@ class Transport:
         """When it is time for the mount's own connection; False when none is to be made."""
         if early.wait(SHARED) == ANSWERED:
             self._connected(0.0)
-            early.wait(OWN)
+            latest = time.monotonic() + LATEST
+            happened = early.wait(OWN)
+            while not happened and not early.is_greeting_nobodys() and time.monotonic() < latest:
+                happened = early.wait(LOOK)
         elif early.refusal:
             self._failed(early.refusal)
             return False
@@ -79,6 +87,7 @@ class Transport:
     def _change_over(self, early: Early, ssh: Ssh) -> bool:
         """From now on over the mount's own connection; False when that has ended before it was of use."""
         unanswered = early.stop()
+        is_relayed = ssh.replies >= 0
         answers: list[bytes] = []
         rest = b""
         try:
@@ -86,7 +95,9 @@ class Transport:
             write(ssh.requests, self._frames.pass_on(unanswered))
         except BrokenPipeError:
             return False
-        while early.is_answered and not answers:  # first the host introduces itself, which sshfs knows already
+        if not is_relayed:
+            return True
+        while not answers:  # first the host introduces itself, which sshfs knows already
             is_ready = select.select([ssh.replies], [], [], LOGIN)[0]
             if not is_ready or not (data := os.read(ssh.replies, CHUNK)):
                 return False

@@ -19,6 +19,8 @@ from legacyhost.transport.ssh import CHUNK, SOCKET, write
 
 #: Seconds for the shared connection's process to be there, and between two looks; to pass on what is asked.
 START, PAUSE = 1.0, 0.002
+#: Requests, more than the version of any greeting.
+FIRST = 16
 #: What can happen: sshfs has been answered; it wants more than questions; or there is nothing to wait for any more.
 ANSWERED, WANTED, OVER = b"a", b"w", b"o"
 
@@ -31,6 +33,10 @@ class Early:
         self.first, self.refusal = b"", ""
         self.is_answered = False
         self._shared, self._is_useful = shared, True
+        #: What the host has introduced itself with, as the number of a request; the numbers of the first ones.
+        self._greeting = b""
+        self._numbers: set[bytes] = set()
+        self._is_stopped = False
         self._asked: dict[bytes, bytes] = {}
         self._held: list[bytes] = []
         self._rest = self._heard = b""
@@ -52,10 +58,20 @@ class Early:
             return b""
         return os.read(self._told, 1)
 
+    def is_greeting_nobodys(self) -> bool:
+        """Whether sshfs will take a second greeting for the answer to a request there is not (any more).
+
+        It reads the version in it as the number of a request. It counts its requests.
+        """
+        outstanding = self._greeting in self._asked or any(frame[5:9] == self._greeting for frame in self._held)
+        return self._greeting in self._numbers and not outstanding
+
     def stop(self) -> bytes:
         """Ask nothing more; returns what sshfs has no answer to yet. The connection stays, as a sign of use."""
-        os.write(self._stop, b".")
-        self._at_work.acquire()
+        if not self._is_stopped:
+            os.write(self._stop, b".")
+            self._at_work.acquire()
+            self._is_stopped = True
         first = b"" if self.is_answered else self.first
         return b"".join([first, *self._asked.values(), *self._held, self._rest])
 
@@ -87,7 +103,11 @@ class Early:
         for frame in frames:
             if frame[4] == INIT:
                 self.first = frame
-            elif is_question(frame) and not self._held:  # sshfs opens a file and asks for its size in one go
+                self._ask(frame)
+                continue
+            if len(self._numbers) < FIRST:
+                self._numbers.add(frame[5:9])
+            if is_question(frame) and not self._held:  # sshfs opens a file and asks for its size in one go
                 self._asked[frame[5:9]] = frame
             else:
                 if not self._held:
@@ -121,6 +141,7 @@ class Early:
                 return False
             if frame[4] == VERSION:
                 write(SOCKET, frame)
+                self._greeting = frame[5:9]
                 self.is_answered = True
                 os.write(self._tell, ANSWERED)
             elif self._asked.pop(frame[5:9], b""):

@@ -107,6 +107,31 @@ def test_order_is_kept(start: Start) -> None:
     assert ask(line, frame(MKDIR, 1, made, more=b"\0\0\0\0"), frame(LSTAT, 2, made)) == [(STATUS, 1), (ATTRS, 2)]
 
 
+@pytest.mark.parametrize("is_third_open", [False, True])
+def test_sshfs_is_greeted_once_for_each_time_it_minds(start: Start, is_third_open: bool) -> None:
+    """The greeting of the mount's own connection looks like the answer to request 3: it goes through when that has one.
+
+    Then ssh speaks to sshfs itself; or else for as long as the connection lasts through a pipe, without the greeting.
+    """
+    ssh = start(plan(own=f'readlink /proc/$$/fd/1 >"$here/stdout"; {OWN}'))
+    line = ssh.line(LEGACYHOST_SHARED=str(ssh.share()))
+    ask(line, INIT, *(frame(LSTAT, number, b"/") for number in range(3)))
+    made = os.fsencode(ssh.directory / "made")
+    line.socket.sendall(b"" if is_third_open else frame(LSTAT, 3, b"/") + frame(LSTAT, 4, b"/"))
+    expected = [] if is_third_open else [(ATTRS, 3), (ATTRS, 4)]
+    assert [answer(line) for _ in expected] == expected
+    line.socket.sendall(frame(MKDIR, 3 if is_third_open else 5, made, more=b"\0\0\0\0"))
+    expected = [(STATUS, 3)] if is_third_open else [(VERSION, 3), (STATUS, 5)]
+    assert [answer(line) for _ in expected] == expected
+    assert Path(os.fsdecode(made)).is_dir()
+    assert (ssh.directory / "stdout").read_text().startswith("pipe:" if is_third_open else "socket:")
+    big = os.fsencode(ssh.directory / "big")
+    Path(os.fsdecode(big)).symlink_to("x" * 4000)
+    assert ask(line, *(frame(READLINK, number, big) for number in range(10, 200))) == [
+        (104, number) for number in range(10, 200)
+    ]
+
+
 def test_its_own_comes_by_itself(start: Start) -> None:
     """So that a loss is noticed, and whoever comes later does not wait."""
     ssh = start(plan())
