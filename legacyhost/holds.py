@@ -8,10 +8,12 @@ reboot. Callers take turns per volume (turns.py); nothing here locks.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from legacyhost.errors import Failed
+from legacyhost.unchanged import Files
 
 FILE = "holds.json"
 #: Stands for the IDs of those whose holds were lost with the record; no engine's ID is like it.
@@ -25,6 +27,7 @@ class Holds:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._files = Files(_read)
 
     def names(self) -> list[str]:
         """The volumes that somebody holds."""
@@ -32,17 +35,16 @@ class Holds:
 
     def of(self, name: str) -> dict[str, int]:
         """Mount ID to count, both as recorded; empty when nobody holds the volume."""
-        path = self._directory / name / FILE
+        path = self._path(name)
         try:
-            value = json.loads(path.read_bytes())
-            held = {str(mount_id): int(count) for mount_id, count in value.items()}
-            if max(held.values(), default=0) > MOST:
-                raise ValueError("nobody counts that far")
-            return held
+            return dict(self._files.get(path))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
             raise Failed(f"the record of who uses volume {name}, {path}, cannot be read") from error
+
+    def _path(self, name: str) -> str:
+        return f"{self._directory}/{name}/{FILE}"
 
     def changed(self, name: str) -> float:
         """When the holds on the volume were last changed, in seconds since the epoch; 0 where there are none."""
@@ -74,6 +76,7 @@ class Holds:
         path = self._directory / name / FILE
         try:
             path.unlink(missing_ok=True)
+            self._files.forget(str(path))
         except OSError as error:
             raise Failed(f"the use of volume {name} cannot be cleared in {path}: {error.strerror}") from error
 
@@ -87,5 +90,13 @@ class Holds:
             draft = folder / (FILE + ".new")
             draft.write_text(json.dumps(held))
             draft.replace(folder / FILE)
+            self._files.forget(self._path(name))
         except OSError as error:
             raise Failed(f"the use of volume {name} cannot be recorded in {folder}: {error.strerror}") from error
+
+
+def _read(path: str, _: os.stat_result) -> dict[str, int]:
+    held = {str(mount_id): int(count) for mount_id, count in json.loads(Path(path).read_bytes()).items()}
+    if max(held.values(), default=0) > MOST:
+        raise ValueError("nobody counts that far")
+    return held

@@ -61,13 +61,25 @@ class Mounting:
         """One of those in status.py, from what mountinfo says."""
         if name in self._making:
             return MOUNTING
+        return self._state(name, self.source(name), is_held=is_held)
+
+    def look(self, name: str, *, is_held: bool) -> tuple[str, str, Connection | None]:
+        """What path(), state() and connection() give, of one moment."""
+        if name in self._making:
+            return "", MOUNTING, None
         source = self.source(name)
+        path = self.mountpoint(name) if source else ""
+        return path, self._state(name, source, is_held=is_held), self._connection(name, source)
+
+    def _state(self, name: str, source: str | None, *, is_held: bool) -> str:
         if source is None:
             return LOST if is_held else NOT_MOUNTED
         return MOUNTED if self._mounter.is_ours(name, source) else COVERED
 
     def connection(self, name: str) -> Connection | None:
-        source = self.source(name)
+        return self._connection(name, self.source(name))
+
+    def _connection(self, name: str, source: str | None) -> Connection | None:
         return self.driver.connection(self._folder(name), source) if source else None
 
     def idle(self, name: str) -> float:

@@ -21,6 +21,7 @@ from legacyhost.backup import FILE as BACKUP
 from legacyhost.backup import Backup, remedy
 from legacyhost.errors import NoSuchVolume, NotServing, StateError
 from legacyhost.record import Content, Gone, Missing, Row, Step, Unusable
+from legacyhost.unchanged import Recent
 
 APPLICATION_ID = record.APPLICATION_ID
 FORMAT = record.FORMAT
@@ -66,6 +67,7 @@ class State:
         """Open or make the record. Raises StateError when it is there and cannot be trusted."""
         self.path = directory / FILE
         self._opened = object()
+        self._volumes: Recent[Volume] = Recent()
         self._writing = threading.Lock()
         self._reading = threading.Lock()
         self._is_closed = threading.Event()
@@ -144,11 +146,15 @@ class State:
             raise NoSuchVolume(f"there is no volume {name}")
 
     def get(self, name: str) -> Volume:
-        """Raises NoSuchVolume; NotServing when the record cannot be read any more."""
+        """The same object as long as its record is the same.
+
+        Raises NoSuchVolume; NotServing when the record cannot be read any more.
+        """
         rows = self._read("SELECT * FROM volumes WHERE name = ?", (name,))
         if not rows:
             raise NoSuchVolume(f"there is no volume {name}")
-        return self._volume(rows[0])
+        known = self._volumes.get(name, rows[0])
+        return known if known is not None else self._volumes.put(name, rows[0], self._volume(rows[0]))
 
     def version(self) -> object:
         """Equal to an earlier one if nothing has changed since then, whoever changes it. Raises NotServing.

@@ -22,6 +22,7 @@ from legacyhost.state import State, Volume, now
 from legacyhost.status import LOST, MOUNTED, NOT_MOUNTED, status
 from legacyhost.surfaces.volume import Listing, VolumeInfo
 from legacyhost.turns import Turns
+from legacyhost.unchanged import Recent
 
 #: Seconds. Docker gives Remove and Unmount 60 (moby volume/drivers/proxy.go): be done before that.
 SHORT = 50.0
@@ -49,6 +50,8 @@ class Volumes:
         self._turns = turns
         self._mounting = mounting
         self.scope = scope
+        #: What Get has shown, and what it was made of.
+        self._shown: Recent[VolumeInfo] = Recent()
         #: The last reply to List, and what it was made of.
         self._listed: tuple[object, Collection[str], Listing] | None = None
         #: Told of a volume that is being asked about; of one, or None for all, that may not be as they should.
@@ -77,9 +80,21 @@ class Volumes:
         self.on_doubt(None)
 
     def get(self, name: str) -> VolumeInfo:
+        """The same object as long as nothing that is in it has changed."""
         volume = self._known(name)
         self.on_interest(name)
-        return VolumeInfo(name, self._mounting.path(name), volume.created, self._status(volume))
+        try:
+            held: int | str = self._holds.total(name)
+        except Failed as error:
+            held = error.message
+        path, state, connection = self._mounting.look(name, is_held=held != 0)
+        past, driver = self._history.of(name), self._mounting.driver
+        made_of = volume, path, held, state, connection, past, driver
+        shown = self._shown.get(name, made_of)
+        if shown is not None:
+            return shown
+        described = {**status(state, past, connection), "holders": held, **driver.describe(volume)}
+        return self._shown.put(name, made_of, VolumeInfo(name, path, volume.created, described))
 
     def list(self) -> Listing:
         version, mounted = self._state.version(), self._mounting.mounted().keys()
@@ -230,16 +245,6 @@ class Volumes:
         except NoSuchVolume:
             return False
         return True
-
-    def _status(self, volume: Volume) -> Mapping[str, object]:
-        name = volume.name
-        try:
-            held: int | str = self._holds.total(name)
-        except Failed as error:
-            held = error.message
-        state = self._mounting.state(name, is_held=held != 0)
-        shown = status(state, self._history.of(name), self._mounting.connection(name))
-        return {**shown, "holders": held, **self._mounting.driver.describe(volume)}
 
 
 def _try(step: Callable[[], None], name: str) -> None:

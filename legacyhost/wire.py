@@ -11,6 +11,7 @@ from functools import cached_property
 
 from legacyhost.errors import InvalidRequest
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 LOST_REQUEST = (
     "the request arrived without its content (the repetition of a call whose first attempt was cut off);"
     " nothing was done, please try again"
@@ -88,7 +89,7 @@ def render(value: Mapping[str, object]) -> bytes:
 
 
 def _rendered(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii") + b"\n"
+    return _ENCODER.encode(value).encode("ascii") + b"\n"
 
 
 def printable(text: str, limit: int = 80) -> str:

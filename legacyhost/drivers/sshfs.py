@@ -5,6 +5,7 @@ paramiko is loaded when the network is first used, not before.
 
 from __future__ import annotations
 
+import os
 import posixpath
 import shlex
 import sys
@@ -27,6 +28,7 @@ from legacyhost.ssh.target import HostKey, Target
 from legacyhost.ssh.wording import clean
 from legacyhost.state import Volume, now
 from legacyhost.transport.record import Record
+from legacyhost.unchanged import Files
 
 TRANSPORT = Path(transport.__file__).parent
 #: AES with hardware support first (twice as fast as the default), the secure rest as fall-backs.
@@ -59,6 +61,7 @@ class SshfsDriver:
         self._defaults = dict(defaults)
         self._accounts = accounts
         self._shared = SharedConnections()
+        self._connections = Files(_connection)
 
     def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
         options = table.TABLE.parse(given)
@@ -155,10 +158,8 @@ class SshfsDriver:
         return Sharing(variables, Companion(folder, argv, what, environment, TRANSPORT, lambda: remove(folder)))
 
     def connection(self, folder: Path, source: str) -> Connection | None:
-        path = Path(_record(folder, source.rpartition(":")[2]))
         try:
-            used = path.stat().st_mtime
-            record = Record.read(str(path))
+            return self._connections.get(_record(folder, source.rpartition(":")[2]))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -166,16 +167,6 @@ class SshfsDriver:
             return Connection(
                 is_up=False, since=now(), reconnects=0, used=now(), error=f"its record cannot be read: {why}"
             )
-        if not record.connections:
-            return None
-        return Connection(
-            is_up=not record.lost,
-            since=_moment(record.lost_at or record.connected_at),
-            reconnects=record.reconnects,
-            used=datetime.fromtimestamp(used, UTC),
-            error=record.error,
-            error_at=_moment(record.error_at) if record.error else None,
-        )
 
     def explain(self, volume: Volume, deadline: Deadline) -> PluginError | None:
         try:
@@ -315,7 +306,21 @@ def _transport(options: Mapping[str, str], user: str, folder: Path) -> dict[str,
 
 def _record(folder: Path, serial: str) -> str:
     """One for each mount, so that one that is ending writes into no other's."""
-    return str(folder / f"connection.{serial}")
+    return f"{folder}/connection.{serial}"
+
+
+def _connection(path: str, found: os.stat_result) -> Connection | None:
+    record = Record.read(path)
+    if not record.connections:
+        return None
+    return Connection(
+        is_up=not record.lost,
+        since=_moment(record.lost_at or record.connected_at),
+        reconnects=record.reconnects,
+        used=datetime.fromtimestamp(found.st_mtime, UTC),
+        error=record.error,
+        error_at=_moment(record.error_at) if record.error else None,
+    )
 
 
 def _moment(seconds: float) -> datetime:

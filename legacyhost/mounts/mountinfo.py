@@ -36,7 +36,7 @@ def read(path: Path = MOUNTINFO) -> Sequence[Mount]:
     return _WATCHED.mounts() if path == MOUNTINFO else _parse_bytes(path.read_bytes())
 
 
-def top(mountpoint: Path) -> Mount | None:
+def top(mountpoint: Path | str) -> Mount | None:
     """The mount on top there now, None where nothing is mounted."""
     return _WATCHED.tops().get(str(mountpoint))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from legacyhost import log
 from legacyhost.errors import Failed
 from legacyhost.mounts import mountinfo
-from legacyhost.mounts.tools import Probe, source_of
+from legacyhost.mounts.tools import Probe
 
 
 class HostMountpoints:
@@ -34,7 +34,8 @@ class HostMountpoints:
         return self.source(volume) is not None
 
     def source(self, volume: str) -> str | None:
-        return source_of(self.path(volume))
+        mount = mountinfo.top(f"{self._mounts}/{volume}")
+        return mount.source if mount else None
 
     def mounted(self) -> Mapping[str, str]:
         prefix = f"{self._mounts}/"

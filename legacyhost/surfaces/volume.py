@@ -18,12 +18,21 @@ from legacyhost.wire import LOST_REQUEST, Fields, Kept
 
 @dataclass(frozen=True)
 class VolumeInfo:
-    """A volume as an engine shows it. ``mountpoint`` is empty while it is not mounted; ``created`` has a zone."""
+    """A volume as an engine shows it; the reply is made once.
+
+    ``mountpoint`` is empty while it is not mounted; ``created`` has a zone.
+    """
 
     name: str
     mountpoint: str
     created: datetime
     status: Mapping[str, object] = field(default_factory=dict)
+
+    @cached_property
+    def reply(self) -> Reply:
+        created = self.created.isoformat(timespec="seconds").replace("+00:00", "Z")
+        fields = {"Name": self.name, "Mountpoint": self.mountpoint, "CreatedAt": created, "Status": dict(self.status)}
+        return Kept({"Volume": fields})
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,15 +99,7 @@ def get(driver: VolumeDriver, ask: Fields) -> Reply:
         # Docker's repetition of a Get that was cut off. An answered error would make it forget the volume (see
         # errors.NotServing); without an answer it only tries again.
         raise NotServing(LOST_REQUEST)
-    info = driver.get(ask.text("Name"))
-    return {
-        "Volume": {
-            "Name": info.name,
-            "Mountpoint": info.mountpoint,
-            "CreatedAt": info.created.isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "Status": dict(info.status),
-        }
-    }
+    return driver.get(ask.text("Name")).reply
 
 
 def list_volumes(driver: VolumeDriver, _ask: Fields) -> Reply:

@@ -25,15 +25,16 @@ BESIDE = {"holds", "turns", "history", "status", "mounting"}
 MAY_KNOW = {
     "legacyhost.errors": set(),
     "legacyhost.deadline": set(),
+    "legacyhost.unchanged": set(),
     "legacyhost.wire": {"errors"},
     "legacyhost.names": {"errors", "wire"},
     "legacyhost.options": {"errors", "wire"},
     "legacyhost.turns": {"errors", "deadline"},
-    "legacyhost.holds": {"errors"},
+    "legacyhost.holds": {"errors", "unchanged"},
     "legacyhost.disk": {"log"},
     "legacyhost.record": {"disk"},
     "legacyhost.backup": {"disk", "record", "log"},
-    "legacyhost.state": {"errors", "disk", "record", "backup"},
+    "legacyhost.state": {"errors", "disk", "record", "backup", "unchanged"},
     "legacyhost.restore": {"errors", "disk", "record", "backup", "state"},
     "legacyhost.rpc": {"errors", "wire"},
     "legacyhost.web": {"errors", "wire", "rpc", "log"},
@@ -54,6 +55,7 @@ MAY_KNOW = {
         "credentials",
         "log",
         "transport",
+        "unchanged",
     },
     "legacyhost.transport": set(),
     "legacyhost.otherplugin": {"errors", "wire", "names", "disk", "drivers.sshfs_options", "ssh"},
@@ -62,7 +64,7 @@ MAY_KNOW = {
     "legacyhost.status": {"drivers", "history"},
     "legacyhost.mounting": {"errors", "deadline", "log", "wire", "drivers", "mounts", "state", "status"},
     "legacyhost.convergence": {"errors", "deadline", "log", "mounts.mountinfo"} | BESIDE,
-    "legacyhost.volumes": {"errors", "deadline", "log", "names", "drivers", "state", "surfaces"} | BESIDE,
+    "legacyhost.volumes": {"errors", "deadline", "log", "names", "drivers", "state", "surfaces", "unchanged"} | BESIDE,
 }
 #: What is run as a program of its own, while somebody waits for it: it loads these and nothing else.
 SCRIPTS = ("legacyhost.transport",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,22 @@ def test_the_names_of_all_that_is_held(holds: Holds, tmp_path: Path) -> None:
     (tmp_path / "volumes" / "mounted").mkdir()
     (tmp_path / "volumes" / "mounted" / "secret").touch()
     assert sorted(holds.names()) == ["damaged", "data", "x" * 255]
+
+
+def test_holds_are_those_written_last_however_soon_after_others(holds: Holds, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the file looks the same: in a tick of the clock, as large, and where the last one was."""
+    stat = os.stat
+
+    def coarse(path: str, **how: bool) -> os.stat_result:
+        found = stat(path, **how)
+        return os.stat_result([found.st_mode, *[1] * 9]) if str(path).endswith(FILE) else found
+
+    monkeypatch.setattr(os, "stat", coarse)
+    for number in range(10):
+        mount_id = str(number)
+        holds.add("data", mount_id)
+        assert holds.of("data") == {mount_id: 1}
+        holds.add("data", mount_id)
+        assert holds.of("data") == {mount_id: 2}
+        holds.clear("data")
+        assert holds.of("data") == {}

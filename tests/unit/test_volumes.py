@@ -9,9 +9,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fakes import World
+from fakes import FakeDriver, World
 
+from legacyhost.drivers import Connection
 from legacyhost.errors import Failed, InvalidRequest, NoSuchVolume, NotServing, Refused
+from legacyhost.holds import Holds
+from legacyhost.turns import Turns
+from legacyhost.volumes import Volumes
 
 DOWN = Failed("nas.example.org did not answer within 10 s")
 NAMES = [
@@ -213,6 +217,44 @@ def test_a_list_is_made_anew_when_something_has_changed_and_only_then(data: Worl
         seen.append(after is not before)
     # What is no mount of a volume any more has gone with the one that was taken away by hand.
     assert seen == [True, True, True, True, False, True, True, True]
+
+
+def test_what_get_shows_is_made_anew_when_something_in_it_has_changed_and_only_then(data: World) -> None:
+    """Whoever changes it; what is shown is what one who has never been asked would show."""
+    holds = data.runtime / "volumes" / "data" / "holds.json"
+    times = datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 2, tzinfo=UTC)
+
+    def connection(number: int) -> None:
+        source = data.mounting.source("data") or ""
+        data.driver.connections[source] = Connection(number == 0, times[number], reconnects=number, used=times[0])
+
+    def made_anew() -> None:
+        data.volumes.remove("data")
+        data.volumes.create("data", {"place": "/srv/elsewhere"})
+
+    changes: list[Callable[[], object]] = [
+        lambda: data.volumes.mount("data", "1"),
+        lambda: data.volumes.mount("data", "1"),
+        lambda: holds.write_text('{"1": 3}'),
+        lambda: holds.write_text("garbage"),
+        lambda: holds.write_text('{"1": 1}'),
+        lambda: connection(0),
+        lambda: connection(1),
+        lambda: data.history.error("data", "it is broken"),
+        lambda: data.volumes.unmount("data", "1"),
+        lambda: data.volumes.reconfigure(FakeDriver(), "local"),
+        made_anew,
+    ]
+    for number, change in enumerate(changes):
+        before = data.volumes.get("data")
+        assert data.volumes.get("data") is before
+        change()
+        after = data.volumes.get("data")
+        assert (after is not before, data.volumes.get("data") is after) == (True, True), number
+        others = Volumes(
+            state=data.state, holds=Holds(holds.parents[1]), history=data.history, turns=Turns(), mounting=data.mounting
+        )
+        assert after == others.get("data"), number
 
 
 def _add_beside(path: Path, name: str) -> None:
