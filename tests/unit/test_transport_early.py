@@ -113,9 +113,10 @@ def test_sshfs_is_greeted_once_for_each_time_it_minds(start: Start, is_third_ope
 
     Then ssh speaks to sshfs itself; or else for as long as the connection lasts through a pipe, without the greeting.
     """
-    ssh = start(plan(own=f'readlink /proc/$$/fd/1 >"$here/stdout"; {OWN}'))
+    ssh = start(plan(own=f'to=$(readlink /proc/$$/fd/1); echo $to >"$here/stdout"; {OWN}'))
     line = ssh.line(LEGACYHOST_SHARED=str(ssh.share()))
-    ask(line, INIT, *(frame(LSTAT, number, b"/") for number in range(3)))
+    ask(line, INIT)
+    ask(line, *(frame(LSTAT, number, b"/") for number in range(3)))
     made = os.fsencode(ssh.directory / "made")
     line.socket.sendall(b"" if is_third_open else frame(LSTAT, 3, b"/") + frame(LSTAT, 4, b"/"))
     expected = [] if is_third_open else [(ATTRS, 3), (ATTRS, 4)]

@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import statistics
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 MIB = 1 << 20
@@ -41,7 +38,6 @@ def write(path: str, size: str) -> float:
         for _ in range(int(size)):
             file.write(BLOCK)
         os.fsync(file.fileno())
-    # Closed, too: rclone's fsync does nothing, and its close waits for the server.
     rate = int(size) / (time.perf_counter() - begin)
     Path(path).unlink()
     return rate
@@ -83,52 +79,6 @@ def stat(directory: str, count: str) -> float:
     for number in range(int(count)):
         Path(directory, str(number)).stat()
     return int(count) / (time.perf_counter() - begin)
-
-
-def stat_beside(directory: str, count: str, big: str) -> tuple[float, float]:
-    """Milliseconds of a ``stat`` while that file is read without end: the median, and one in a hundred is as slow."""
-    argv = [sys.executable, str(Path(__file__).parent), "files.read_on", big]
-    reader, times = subprocess.Popen(argv), []
-    try:
-        _wait_for(lambda: _taken(reader.pid) >= 4 * MIB, f"{big} is not read")
-        taken, carried = _taken(reader.pid), _carried()
-        for number in range(int(count)):
-            begin = time.perf_counter()
-            Path(directory, str(number)).stat()
-            times.append(1000 * (time.perf_counter() - begin))
-        _wait_for(lambda: _taken(reader.pid) > taken, f"{big} was not read all the while")
-        taken, carried = _taken(reader.pid) - taken, _carried() - carried
-        assert carried > taken / 2, f"of {taken} bytes that were read, {carried} came from the server"
-    finally:
-        reader.kill()
-        reader.wait()
-    return statistics.median(times), statistics.quantiles(times, n=100)[98]
-
-
-def read_on(path: str) -> None:
-    """Read a file again and again until killed; what has been read is not kept in the cache."""
-    with Path(path).open("rb", buffering=0) as file:
-        while True:
-            while file.read(1 << 17):
-                os.posix_fadvise(file.fileno(), 0, file.tell(), os.POSIX_FADV_DONTNEED)
-            file.seek(0)
-
-
-def _taken(pid: int) -> int:
-    """Bytes a process has been given by read(2)."""
-    return int(Path(f"/proc/{pid}/io").read_text("ascii").split("rchar:", 1)[1].split()[0])
-
-
-def _carried() -> int:
-    """Bytes that have gone over loopback."""
-    return int(Path("/proc/net/dev").read_text("ascii").split("lo:", 1)[1].split()[0])
-
-
-def _wait_for(is_so: Callable[[], bool], problem: str) -> None:
-    end = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < end, problem
-        time.sleep(0.01)
 
 
 def walk(directory: str) -> float:
