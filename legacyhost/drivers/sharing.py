@@ -77,11 +77,19 @@ def _settled(fresh: Path, digest: str) -> Path:
     for other in fresh.parent.iterdir():
         if other != fresh and not _is_there(other):
             remove(other)
-        elif other != fresh and (other / DIGEST).is_file() and (other / DIGEST).read_text("ascii") == digest:
+        elif other != fresh and _recorded(other) == digest:
             found = other
     if found == fresh:
         write(fresh / DIGEST, digest)
     return found
+
+
+def _recorded(folder: Path) -> str:
+    """Its digest; empty where it is not written yet, or gone by now."""
+    try:
+        return (folder / DIGEST).read_text("ascii")
+    except FileNotFoundError:
+        return ""
 
 
 def _is_there(folder: Path) -> bool:

@@ -37,8 +37,8 @@ SERIAL = "????????"
 SUFFIX = ".service"
 #: What systemd says of a unit whose program is no more; nothing at all while it is executed anew itself.
 ENDED = ("inactive", "failed", "deactivating", "unknown")
-#: How lines of sshfs begin that say no more than that its ssh has ended.
-CONSEQUENCES = ("read: ", "remote host has disconnected")
+#: How lines of sshfs begin that say no more than that its ssh has ended, or has been exchanged (transport/early.py).
+CONSEQUENCES = ("read: ", "remote host has disconnected", "request 3 not found")
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
 #: Seconds in which it usually does.
