@@ -9,16 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from system.conftest import missing
 
 from . import report
-from .rows import ROWS, Row
+from .rows import GROUPS, ROWS, Row
 from .world import QUICK, Sizes, World
 
-TOP = Path(__file__).parents[2]
+PAGE = Path(__file__).parents[2] / "docs" / "bench"
 Found = dict[str, dict[str, list[float]]]
 
 
@@ -49,12 +50,12 @@ def measure(world: World, rows: Sequence[Row], rounds: int) -> tuple[Found, list
 def main(arguments: Sequence[str]) -> int:
     """Status 1 if something could not be measured."""
     parser = argparse.ArgumentParser(prog="./bench", description="legacyhost and its rivals, side by side in one run")
-    parser.add_argument("--quick", action="store_true", help="one round, and without what takes long")
+    parser.add_argument("--quick", action="store_true", help="one round, and only what the targets compare")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (5; quick: 1)")
     parser.add_argument("--only", action="append", metavar="ROW", help="this one; may be repeated")
     parser.add_argument("--list", action="store_true", help="what there is to be measured")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured there, too")
-    parser.add_argument("--save", action="store_true", help="write it to docs/bench, with a table and a plot")
+    parser.add_argument("--save", action="store_true", help="write it to docs/bench, with tables and plots")
     given = parser.parse_args(arguments)
     if given.list:
         print("\n".join(f"{row.key:15} {row.text} ({row.unit}): {', '.join(row.subjects)}" for row in ROWS))
@@ -62,7 +63,9 @@ def main(arguments: Sequence[str]) -> int:
     known = {row.key: row for row in ROWS}
     if unknown := set(given.only or ()) - known.keys():
         parser.error(f"there is no row {', '.join(sorted(unknown))}; --list shows them")
-    rows = [known[key] for key in given.only] if given.only else [row for row in ROWS if row.quick or not given.quick]
+    rows = [known[key] for key in given.only] if given.only else list(ROWS)
+    if given.quick and not given.only:
+        rows = [replace(row, subjects=row.compared()) for row in rows if row.targets]
     if given.save and (given.only or given.quick):
         parser.error("--save takes everything: without --only and --quick")
     if reason := missing():
@@ -84,19 +87,22 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     print(f"measured in {time.monotonic() - begin:.0f} s", file=sys.stderr)
     results = {"versions": versions, "rounds": rounds, "measured": found, "failures": failures}
-    _write(results, rows, given.json, save=given.save)
+    _write(results, given.json, save=given.save and not failures)
     print(report.table(rows, found))
-    print("\n".join(f"not measured: {failure}" for failure in failures))
+    for failure in failures:
+        print(f"not measured: {failure}")
+    if failures and given.save:
+        print("bench: docs/bench is as it was, because something could not be measured", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _write(results: Mapping[str, Any], rows: Sequence[Row], path: Path | None, *, save: bool) -> None:
+def _write(results: Mapping[str, Any], path: Path | None, *, save: bool) -> None:
     text = json.dumps(results, indent=1) + "\n"
     if path:
         path.write_text(text, "utf-8")
     if save:
-        report.save(TOP / "docs" / "bench", text, rows)
-        report.plot(TOP / "docs" / "bench" / "ratios.svg", rows, results["measured"])
+        report.save(PAGE, text, GROUPS)
+        report.plot(PAGE, GROUPS, results["measured"])
 
 
 if __name__ == "__main__":

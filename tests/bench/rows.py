@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .world import LEGACYHOST, LOCAL, RCLONE, RCLONES, SFTP, SILENT, SSH, SSHFS, STUCK, World
+from .world import LEGACYHOST, LOCAL, LOOPBACK, NARROW, RCLONE, RCLONES, SFTP, SILENT, SSH, SSHFS, STUCK, Line, World
 
 Measure = Callable[[World, str], float]
 MOUNTS = (LEGACYHOST, SSHFS, *RCLONES)
@@ -15,6 +15,7 @@ PLUGINS = (LEGACYHOST, *RCLONES)
 BEFORE = "before"
 #: How many volumes are mounted at once.
 MANY = 50
+LINES = {"0 ms": LOOPBACK, "10 ms": Line(10), "50 ms": Line(50), "10 ms and 12 MB/s": NARROW}
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,23 @@ class Row:
     subjects: Sequence[str]
     measure: Measure
     targets: Sequence[Target] = ()
-    #: Whether it is part of a quick run; how often at most, where once takes long or says enough.
-    quick: bool = True
+    #: How often at most, where once takes long or says enough.
     rounds: int = 99
 
+    def compared(self) -> tuple[str, ...]:
+        """The subjects its targets are about."""
+        named = {LEGACYHOST, *(target.against for target in self.targets)}
+        return tuple(subject for subject in self.subjects if self.targets and subject in named)
 
-def _read(distance: int = 0) -> Measure:
+
+def _read(line: Line = LOOPBACK) -> Measure:
     def measure(world: World, subject: str) -> float:
-        size = world.sizes.read if not distance else world.sizes.far[0 if distance < 20 else 1]
+        size = world.sizes.read if line == LOOPBACK else world.sizes.far[0 if line.delay < 20 else 1]
         if subject == SSH:
             return world.probe("files.command", size, "/dev/null", world.ssh(SSH, "cat data/big"))
         if subject == SFTP:
             return world.probe("files.command", size, "/dev/null", world.ssh(SFTP, "get data/big /dev/null"))
-        return world.probe("files.read", f"{world.cold(subject, distance)}/big", size)
+        return world.probe("files.read", f"{world.cold(subject, line)}/big", size)
 
     return measure
 
@@ -57,13 +62,13 @@ def _reread(world: World, subject: str) -> float:
     return world.probe("files.reread", f"{world.cold(subject)}/big", world.sizes.read)
 
 
-def _write(distance: int = 0) -> Measure:
+def _write(line: Line = LOOPBACK) -> Measure:
     def measure(world: World, subject: str) -> float:
-        size = world.sizes.write_far if distance else world.sizes.write
+        size = world.sizes.write if line == LOOPBACK else world.sizes.write_far
         if subject == SSH:
             script = world.ssh(SSH, f"head -c {size}M >data/piped && sync data/piped && rm data/piped")
             return world.probe("files.command", size, f"{world.home}/data/big", script)
-        return world.probe("files.write", f"{world.cold(subject, distance)}/{world.name('new')}", size)
+        return world.probe("files.write", f"{world.cold(subject, line)}/{world.name('new')}", size)
 
     return measure
 
@@ -72,6 +77,28 @@ def _small(function: str, folder: str) -> Measure:
     def measure(world: World, subject: str) -> float:
         count = [] if folder == "tree" else [world.sizes.small]
         return world.probe(f"files.{function}", f"{world.cold(subject)}/{folder}", *count)
+
+    return measure
+
+
+def _beside(line: Line, *, slowest: bool) -> Measure:
+    """A small operation on a volume, while another one of the account reads; both numbers come of one measurement.
+
+    ``ssh``: on a volume of sshfs's, while ssh reads as fast as the line allows, which sshfs does not where it is long.
+    """
+
+    def measure(world: World, subject: str) -> float:
+        own, other = ((subject, line, is_slowest) for is_slowest in (slowest, not slowest))
+        if own not in world.kept:
+            if subject == SSH:
+                here, reader = world.cold(SSHFS, line), ("files.run_on", world.cat("data/big", world.end(line)))
+            else:
+                reader = ("files.read_on", f"{world.cold(subject, line, second=True)}/big")
+                here = world.cold(subject, line)
+            count = world.sizes.small if line == LOOPBACK else world.sizes.narrow
+            found = world.probes("files.stat_beside", f"{here}/small", count, *reader)
+            world.kept[own], world.kept[other] = reversed(found) if slowest else found
+        return world.kept.pop(own)
 
     return measure
 
@@ -93,7 +120,7 @@ def _mount(world: World, subject: str, *, is_first: bool, with_create: bool = Fa
     """A volume that has never been mounted, of an account nobody has a connection to or of one with a mount."""
     if not is_first:
         world.cold(subject)
-    end = world.account() if is_first else world.end(0)
+    end = world.account() if is_first else world.end()
     if subject == SSHFS:
         return world.probe("processes.sshfs", "/mnt/by-hand", file, *world.sshfs("" if is_first else "data", end))
     if is_first:
@@ -109,7 +136,7 @@ def _mount(world: World, subject: str, *, is_first: bool, with_create: bool = Fa
 def _many(world: World, subject: str) -> float:
     world.cold(subject)
     if subject == SSHFS:
-        return world.probe("processes.sshfs_all", "/mnt/many", MANY, *world.sshfs("data", world.end(0)))
+        return world.probe("processes.sshfs_all", "/mnt/many", MANY, *world.sshfs("data", world.end()))
     _make_many(world)
     try:
         return world.probe("calls.mount_all", world.socket(subject), "many", MANY)
@@ -120,7 +147,7 @@ def _many(world: World, subject: str) -> float:
 def _make_many(world: World) -> None:
     if world.is_first("many"):
         for number in range(MANY):
-            world.create(LEGACYHOST, f"many{number}", world.end(0))
+            world.create(LEGACYHOST, f"many{number}", world.end())
 
 
 def _idle(world: World, subject: str) -> float:
@@ -130,8 +157,8 @@ def _idle(world: World, subject: str) -> float:
     container = ["unshare", "--mount", "--propagation", "private", "sleep", "infinity"]
     world.machine.run(["systemd-run", "--quiet", "--collect", "--unit=bench-container", *container])
     try:
-        world.machine.run(["sleep", "40"])  # until the service has seen who uses what
-        return world.probe("processes.processor", "legacyhost@sshfs.service", 40)
+        world.machine.run(["sleep", "35"])  # until the service has seen who uses what
+        return world.probe("processes.processor", "legacyhost@sshfs.service", world.sizes.idle)
     finally:
         world.machine.run(["systemctl", "stop", "bench-container"])
         world.probe("calls.unmount_all", world.socket(subject), "many", MANY)
@@ -140,7 +167,7 @@ def _idle(world: World, subject: str) -> float:
 def _unmount(world: World, subject: str) -> float:
     world.place(subject)
     name = world.name("unmount")
-    world.create(subject, name, world.end(0))
+    world.create(subject, name, world.end())
     world.probe("calls.mount", world.socket(subject), name)
     elapsed = world.probe("calls.unmount", world.socket(subject), name)
     world.probe("calls.remove", world.socket(subject), name)
@@ -177,11 +204,11 @@ def _hanging(world: World, subject: str) -> float:
 
 def _create_volume(world: World, subject: str) -> float:
     address = world.socket(world.plugin(LEGACYHOST, 1 if subject == BEFORE else 10_000))
-    name = world.name("new")
-    options = world.options(LEGACYHOST, "data", world.end(0))
-    world.probe("calls.use", address, "v0", 6)
-    elapsed = world.probe("calls.create", address, name, json.dumps(options))
-    world.probe("calls.remove", address, name)
+    options = json.dumps(world.options(LEGACYHOST, "data", world.end()))
+    elapsed = 0.0
+    for name in ("warm", "new"):  # the first one of a process loads what it needs
+        elapsed = world.probe("calls.create", address, name, options)
+        world.probe("calls.remove", address, name)
     return elapsed
 
 
@@ -198,17 +225,19 @@ def _start(count: int) -> Measure:
 def _memory(calls: int) -> Measure:
     def measure(world: World, subject: str) -> float:
         own = LEGACYHOST if subject == BEFORE else subject
-        unit = world.restarted(own)
-        if calls and subject != BEFORE:
-            world.probe("calls.use", world.socket(world.plugin(own, 1)), "v0", calls)
-        world.machine.run(["sleep", "2"])
-        return world.probe("processes.memory", unit)
+        with world.alone(own) as unit:
+            if calls and subject != BEFORE:
+                world.probe("calls.use", world.socket(world.plugin(own, 1)), "v0", calls)
+            world.machine.run(["sleep", "2"])
+            return world.probe("processes.memory", unit)
 
     return measure
 
 
 def _proxy(world: World, subject: str) -> float:
-    return world.probe("processes.stream", "/root/delay.py", subject.removesuffix(" ms"), world.sizes.read * 2)
+    line = LINES[subject]
+    size = 24 if line.rate else world.sizes.read * 2
+    return world.probe("processes.stream", "/root/delay.py", line.delay, line.rate, size)
 
 
 def _at_least(ratio: float, against: str = SSHFS) -> Target:
@@ -219,16 +248,23 @@ def _at_most(ratio: float, against: str = "") -> Target:
     return Target("≤", ratio, against)
 
 
-ROWS = (
+DATA = (
     Row(
         *("read", "sequential read", "MiB/s", (*MOUNTS, SSH, SFTP, LOCAL), _read()),
         targets=[_at_least(1.6), _at_least(0.9, SSH)],
     ),
-    Row("read-10ms", "sequential read, 10 ms round trip", "MiB/s", MOUNTS, _read(10), [_at_least(5)]),
-    Row("read-50ms", "sequential read, 50 ms round trip", "MiB/s", MOUNTS, _read(50), [_at_least(5)]),
+    Row("read-10ms", "sequential read, 10 ms round trip", "MiB/s", MOUNTS, _read(Line(10)), [_at_least(5)]),
+    Row("read-50ms", "sequential read, 50 ms round trip", "MiB/s", MOUNTS, _read(Line(50)), [_at_least(5)]),
     Row("write", "sequential write, fsync at the end", "MiB/s", (*MOUNTS, SSH, LOCAL), _write(), [_at_least(1.2)]),
-    Row("write-10ms", "sequential write, 10 ms round trip", "MiB/s", MOUNTS, _write(10), [_at_least(1.0)]),
+    Row("write-10ms", "sequential write, 10 ms round trip", "MiB/s", MOUNTS, _write(Line(10)), [_at_least(1.0)]),
     Row("reread", "re-read of an unchanged file", "MiB/s", (*MOUNTS, LOCAL), _reread, [_at_least(20)]),
+    Row(
+        *("proxy", "what the delaying proxy itself carries", "MiB/s", tuple(LINES), _proxy),
+        rounds=3,
+    ),
+)
+
+FILES = (
     Row(
         *("create", "files of 4 KiB created", "files/s", (*MOUNTS, LOCAL), _create_files),
         targets=[_at_least(1.0), _at_least(10, RCLONE)],
@@ -238,6 +274,7 @@ ROWS = (
         targets=[_at_least(1.0)],
     ),
     Row("stat", "stat of small files", "files/s", (*MOUNTS, LOCAL), _small("stat", "small"), [_at_least(1.0)]),
+    Row("walk", "tree walk, as npm makes one", "entries/s", (*MOUNTS, LOCAL), _small("walk", "tree"), [_at_least(1.0)]),
     Row(
         "clone",
         "git clone of 600 files",
@@ -248,7 +285,19 @@ ROWS = (
     ),
     Row("tar", "tar x of 600 files", "ms", MOUNTS, _run("tar", "xof", "/root/tree.tar"), [_at_most(1.0, SSHFS)]),
     Row("sqlite", "SQLite transactions", "transactions/s", MOUNTS, _sqlite, [_at_least(1.0)]),
-    Row("walk", "tree walk, as npm makes one", "entries/s", (*MOUNTS, LOCAL), _small("walk", "tree"), [_at_least(1.0)]),
+    *(
+        Row(
+            f"beside{key}{'-p99' if slowest else ''}",
+            f"{'p99' if slowest else 'median'} of stat while another volume is read{text}",
+            *("ms", (LEGACYHOST, SSHFS, SSH), _beside(line, slowest=slowest), [_at_most(1.5, SSHFS)]),
+            rounds=3,
+        )
+        for key, text, line in (("", "", LOOPBACK), ("-10ms", " (10 ms, 12 MB/s)", NARROW))
+        for slowest in (False, True)
+    ),
+)
+
+MOUNTING = (
     Row(
         *("mount-first", "Mount, first volume of an account", "ms", MOUNTS),
         lambda world, subject: _mount(world, subject, is_first=True),
@@ -260,7 +309,7 @@ ROWS = (
         [_at_most(0.15, SSHFS)],
     ),
     Row(
-        *("mount-read", "the same, and a first file read", "ms", MOUNTS),
+        *("mount-read", "Mount, further volume, and a first file read", "ms", MOUNTS),
         lambda world, subject: _mount(world, subject, is_first=False, file="small/0"),
     ),
     Row(
@@ -269,9 +318,12 @@ ROWS = (
     ),
     Row(
         *("mount-50", f"{MANY} volumes mounted at once", "ms", (LEGACYHOST, SSHFS), _many, [_at_most(0.3, SSHFS)]),
-        quick=False,
+        rounds=3,
     ),
     Row("unmount", "Unmount", "ms", PLUGINS, _unmount, [_at_most(50)]),
+)
+
+CALLS = (
     Row(
         *("get", "Get, one keep-alive connection", "calls/s", PLUGINS, _calls("VolumeDriver.Get", keep=True)),
         targets=[_at_least(0.7, RCLONE)],
@@ -290,33 +342,28 @@ ROWS = (
         [_at_most(2, BEFORE)],
     ),
     Row("list-1000", "List of 1000 volumes", "calls/s", PLUGINS, _list(1000), [_at_least(4, RCLONE)]),
-    Row(
-        "list-10000", "List of 10,000 volumes", "calls/s", PLUGINS, _list(10_000), [_at_least(10, RCLONE)], quick=False
-    ),
+    Row("list-10000", "List of 10,000 volumes", "calls/s", PLUGINS, _list(10_000), [_at_least(10, RCLONE)]),
     Row(
         *("create-10000", "Create beside 10,000 volumes", "ms", (LEGACYHOST, BEFORE), _create_volume),
         targets=[_at_most(1.2, BEFORE)],
-        quick=False,
     ),
     Row("start", "exec to the first answered Activate", "ms", PLUGINS, _start(0), [_at_most(150)]),
     Row(
-        *("start-10000", "the same with 10,000 volumes known", "ms", (*PLUGINS, BEFORE), _start(10_000)),
+        *("start-10000", "exec to Activate with 10,000 volumes known", "ms", (*PLUGINS, BEFORE), _start(10_000)),
         targets=[_at_most(1.1, BEFORE)],
-        quick=False,
+        rounds=3,
     ),
     Row("memory", "memory (PSS), idle", "MiB", PLUGINS, _memory(0), [_at_most(30)]),
     Row(
         *("memory-used", "memory after 10,000 calls", "MiB", (*PLUGINS, BEFORE), _memory(10_000)),
         targets=[_at_most(1.1, BEFORE)],
-        quick=False,
     ),
     Row(
         *("idle", f"processor of an idle service with {MANY} mounts", "%", (LEGACYHOST,), _idle, [_at_most(0.1)]),
-        quick=False,
-        rounds=2,
-    ),
-    Row(
-        *("proxy", "what the delaying proxy itself carries", "MiB/s", ("0 ms", "10 ms", "50 ms"), _proxy),
-        rounds=3,
+        rounds=1,
     ),
 )
+
+#: What is measured, by what it has to do with.
+GROUPS = {"throughput": DATA, "files": FILES, "mounts": MOUNTING, "calls": CALLS}
+ROWS = tuple(row for rows in GROUPS.values() for row in rows)

@@ -7,6 +7,8 @@ import json
 import shlex
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ LEGACYHOST, RCLONE, RCLONE_SID = "legacyhost", "rclone-1.60", "rclone-1.75"
 SSHFS, SSH, SFTP, LOCAL = "sshfs", "ssh", "sftp", "local"
 RCLONES = (RCLONE, RCLONE_SID)
 INSIDE = "/root/inside"
+#: A copy: what measures shares no memory with what is measured.
+PYTHON = "/root/python3"
 #: Of OpenSSH's default the first that legacyhost asks for; for the limit, which is to have the same.
 CIPHER = "aes128-gcm@openssh.com"
 #: Ports: of the host; of the same with an account for each mount; of one that says nothing.
@@ -32,18 +36,38 @@ STUCK = 8
 
 @dataclass(frozen=True)
 class Sizes:
-    """MiB of the large file, of what is read 10 and 50 ms away, of what is written; files; calls."""
+    """MiB of the large file, of what is read 10 and 50 ms away, of what is written; files; calls; seconds."""
 
     read: int = 256
     far: tuple[int, int] = (64, 32)
     write: int = 128
     write_far: int = 32
     small: int = 1000
+    narrow: int = 300
     transactions: int = 100
     calls: int = 3000
+    idle: int = 40
 
 
-QUICK = Sizes(read=128, far=(32, 8), write=64, write_far=16, small=500, transactions=50, calls=1000)
+QUICK = Sizes(
+    read=128, far=(32, 32), write=64, write_far=16, small=500, narrow=100, transactions=50, calls=1000, idle=15
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is between the machine and the host: ms of a round trip, 10^6 bytes a second at most (0: no limit)."""
+
+    delay: int = 0
+    rate: int = 0
+
+    @property
+    def name(self) -> str:
+        return f"far{self.delay}{f'-{self.rate}' if self.rate else ''}"
+
+
+LOOPBACK = Line()
+NARROW = Line(10, 12)
 
 
 @dataclass(frozen=True)
@@ -61,9 +85,11 @@ class World:
     def __init__(self, sizes: Sizes) -> None:
         self.sizes = sizes
         self._serial = itertools.count(1)
-        self._ends = {0: End()}
+        self._ends = {LOOPBACK: End()}
         self._mounted: dict[tuple[str, str], str] = {}
         self._made: set[str] = set()
+        #: What one measurement has found for the next row.
+        self.kept: dict[object, float] = {}
         deb = build()
         self.machine = Machine(ensure("bookworm"))
         try:
@@ -82,6 +108,7 @@ class World:
         self.remote = self.installed.remote
         self.home = str(self.remote.home)
         self.machine.put(Path(__file__).with_name("inside"), INSIDE)
+        self.machine.run(f"cp $(readlink -f /usr/bin/python3) {PYTHON}")
         self.machine.put(Path(__file__).with_name("delay.py"), "/root/delay.py")
         SshServer(self.machine, ACCOUNTS, config="AllowUsers fresh*")
         self._accept_key(ACCOUNTS)
@@ -97,9 +124,11 @@ class World:
     def _serve_rclone(self, key: str, name: str) -> None:
         """An instance of that name, with the units' own arguments and directories of its own."""
         base, cache = f"/mnt/{name}", f"/var/cache/{name}"
-        serve = [f"/opt/{key}", "serve", "docker", f"--config=/opt/{key}.conf", f"--base-dir={base}"]
+        serve = [f"/opt/{name}", "serve", "docker", f"--config=/opt/{key}.conf", f"--base-dir={base}"]
         serve += [f"--cache-dir={cache}", f"--socket-addr={self.socket(name)}", "--allow-other"]
         self.machine.run(["mkdir", "-p", base])
+        if name != key:
+            self.machine.run(["cp", "--update", f"/opt/{key}", f"/opt/{name}"])
         self.machine.run(["systemd-run", "--quiet", "--collect", f"--unit={name}", *serve])
         self.machine.wait_for(["test", "-S", self.socket(name)], 60)
 
@@ -134,10 +163,14 @@ class World:
         model = self.machine.run("sed -n 's/^model name.*: //p' /proc/cpuinfo | uniq -c").stdout.strip()
         return {**found, "kernel": self.machine.run(["uname", "-r"]).stdout.strip(), "processors": model}
 
-    def probe(self, name: str, *arguments: object, timeout: float = 300) -> float:
+    def probe(self, name: str, *arguments: object) -> float:
         """Run one measurement inside the machine."""
-        done = self.machine.run(["python3", INSIDE, name, *map(str, arguments)], timeout=timeout)
-        return float(done.stdout.strip().splitlines()[-1])
+        return self.probes(name, *arguments)[0]
+
+    def probes(self, name: str, *arguments: object) -> list[float]:
+        """The same, of one that finds several numbers."""
+        done = self.machine.run([PYTHON, INSIDE, name, *map(str, arguments)], timeout=300)
+        return [float(number) for number in done.stdout.strip().splitlines()[-1].split()]
 
     def name(self, prefix: str) -> str:
         """A name nothing has had."""
@@ -155,13 +188,13 @@ class World:
         self.machine.run(f"useradd --create-home {user} && usermod --password '*' {user}")
         return End(ACCOUNTS, user)
 
-    def end(self, distance: int) -> End:
-        """The host, so many ms (round trip) away."""
-        if distance not in self._ends:
-            cable = self._delayed_cable if self._has_netem() else self._proxy
-            self._ends[distance] = cable(distance, 3000 + distance)
-            self._trust(self._ends[distance])
-        return self._ends[distance]
+    def end(self, line: Line = LOOPBACK) -> End:
+        """The host at the other end of that line."""
+        if line not in self._ends:
+            cable = self._delayed_cable if self._has_netem() and not line.rate else self._proxy
+            self._ends[line] = cable(line, 3000 + len(self._ends))
+            self._trust(self._ends[line])
+        return self._ends[line]
 
     def _has_netem(self) -> bool:
         """Whether this kernel can delay what goes through a network interface."""
@@ -170,26 +203,26 @@ class World:
         self.machine.run(["ip", "link", "del", "probing"])
         return answer.returncode == 0
 
-    def _proxy(self, distance: int, port: int) -> End:
-        argv = ["python3", "/root/delay.py", str(port), str(PORT), str(distance / 2)]
-        self.machine.run(["systemd-run", "--quiet", f"--unit=delay-{distance}", *argv])
+    def _proxy(self, line: Line, port: int) -> End:
+        argv = [PYTHON, "/root/delay.py", str(port), str(PORT), str(line.delay / 2), str(line.rate)]
+        self.machine.run(["systemd-run", "--quiet", f"--unit=delay-{line.name}", *argv])
         self.machine.wait_for(f"grep -q ':{port:04X} ' /proc/net/tcp")
         return End(port)
 
-    def _delayed_cable(self, distance: int, port: int) -> End:
+    def _delayed_cable(self, line: Line, port: int) -> End:
         """The same host in a network namespace of its own, at the end of a cable with that delay in each direction."""
-        space, first = f"far{distance}", 4 * len(self._ends)
+        space, link, first = line.name, f"near{line.delay}", 4 * len(self._ends)
         near, far = (f"192.0.2.{first + number}" for number in (1, 2))
         self.machine.run(
             f"""set -e
             ip netns add {space}
-            ip link add near{distance} type veth peer name far netns {space}
-            ip addr add {near}/30 dev near{distance}
-            ip link set near{distance} up
+            ip link add {link} type veth peer name far netns {space}
+            ip addr add {near}/30 dev {link}
+            ip link set {link} up
             ip -n {space} addr add {far}/30 dev far
             ip -n {space} link set far up
-            tc qdisc add dev near{distance} root {QDISC.format(distance / 2)}
-            tc -n {space} qdisc add dev far root {QDISC.format(distance / 2)}"""
+            tc qdisc add dev {link} root {QDISC.format(line.delay / 2)}
+            tc -n {space} qdisc add dev far root {QDISC.format(line.delay / 2)}"""
         )
         SshServer(self.machine, port, host="0.0.0.0", network=f"NetworkNamespacePath=/run/netns/{space}")
         self._accept_key(port)
@@ -224,6 +257,12 @@ class World:
             return f"printf '%s\\n' {shlex.quote(command)} | {shlex.join([SFTP, '-b', '-', *argv[1:]])}"
         return shlex.join([*argv, command])
 
+    def cat(self, path: str, end: End) -> str:
+        """ssh with that cipher, over a connection of its own."""
+        options = [f"IdentityFile={self.remote.key}", "UserKnownHostsFile=/etc/legacyhost/known_hosts"]
+        words = [word for option in (*options, f"Ciphers={CIPHER}", f"Port={end.port}") for word in ("-o", option)]
+        return shlex.join(["exec", "ssh", *words, f"{end.user}@{end.host}", "cat", path])
+
     def socket(self, plugin: str) -> str:
         return f"/run/docker/plugins/{'sshfs' if plugin == LEGACYHOST else plugin}.sock"
 
@@ -240,9 +279,9 @@ class World:
         options = json.dumps(self.options(subject, "data", end, full=full))
         return self.probe("calls.create", self.socket(subject), name, options)
 
-    def place(self, subject: str, distance: int = 0, *, full: bool = False) -> str:
-        """Where the subject has the data mounted, with so many ms between it and the host; mounted when first asked."""
-        name = f"far{distance}-full" if full and subject in RCLONES else f"far{distance}"
+    def place(self, subject: str, line: Line = LOOPBACK, *, full: bool = False, second: bool = False) -> str:
+        """Where the subject has the data mounted over that line, once or a second time; mounted when first asked."""
+        name = self._volume(subject, line, full=full, second=second)
         if (subject, name) in self._mounted:
             return self._mounted[subject, name]
         if subject == LOCAL:
@@ -250,10 +289,10 @@ class World:
         elif subject == SSHFS:
             where = f"/mnt/{name}"
             self.machine.run(["mkdir", "-p", where])
-            self.machine.run([*self.sshfs("data", self.end(distance)), where])
+            self.machine.run([*self.sshfs("data", self.end(line)), where])
         else:
             if self.is_first(f"{subject} {name}"):
-                self.create(subject, name, self.end(distance), full=full)
+                self.create(subject, name, self.end(line), full=full)
             self.probe("calls.mount", self.socket(subject), name)
             where = f"/run/legacyhost/sshfs/mounts/{name}" if subject == LEGACYHOST else f"/mnt/{subject}/{name}"
         self.machine.run(["mountpoint", "-q", where] if subject != LOCAL else ["test", "-d", where])
@@ -263,15 +302,20 @@ class World:
         self._mounted[subject, name] = where
         return where
 
-    def cold(self, subject: str, distance: int = 0, *, full: bool = False) -> str:
+    def cold(self, subject: str, line: Line = LOOPBACK, *, full: bool = False, second: bool = False) -> str:
         """The same, mounted anew: neither the kernel nor a cache of the mount's program knows anything."""
-        name = f"far{distance}-full" if full and subject in RCLONES else f"far{distance}"
+        self._unmount(subject, self._volume(subject, line, full=full, second=second))
+        return self.place(subject, line, full=full, second=second)
+
+    def _volume(self, subject: str, line: Line, *, full: bool, second: bool) -> str:
+        return line.name + "-full" * (full and subject in RCLONES) + "-second" * second
+
+    def _unmount(self, subject: str, name: str) -> None:
         where = self._mounted.pop((subject, name), None)
         if where and subject == SSHFS:
             self.machine.wait_for(["umount", where])
         elif where and subject != LOCAL:
             self.probe("calls.unmount", self.socket(subject), name)
-        return self.place(subject, distance, full=full)
 
     def plugin(self, subject: str, count: int, stuck: int = 0) -> str:
         """The name of another instance that knows so many volumes, ``v0`` and so on; running."""
@@ -288,17 +332,29 @@ class World:
                 self._serve_rclone(subject, name)
         return name
 
-    def restarted(self, subject: str) -> str:
-        """The unit of an instance with one volume, that has answered a call since it was started just now."""
+    @contextmanager
+    def alone(self, subject: str) -> Iterator[str]:
+        """The unit of an instance with one volume that has answered a call since it was started just now.
+
+        Nothing else runs of what it runs of: of memory that is shared each would be counted a part only. (rclone's
+        instance has a copy of the program, and so have the probes and the proxies, of Python.)
+        """
         name = self.plugin(subject, 1)
-        unit = f"legacyhost@{name}.service" if subject == LEGACYHOST else f"{name}.service"
+        running = ["systemctl", "list-units", "--plain", "--no-legend", "--state=active", "legacyhost@*.service"]
+        services = [line.split()[0] for line in self.machine.run(running).stdout.splitlines()]
         if subject == LEGACYHOST:
-            self.machine.run(["systemctl", "restart", unit])
+            for mounted in [key for key in self._mounted if key[0] == LEGACYHOST]:
+                self._unmount(*mounted)
+            self.machine.run(["systemctl", "stop", *services, "legacyhost-shared:*.service"])
+            self.machine.run(["systemctl", "start", f"legacyhost@{name}.service"])
         else:
-            self.machine.run(["systemctl", "stop", unit])
+            self.machine.run(["systemctl", "stop", f"{name}.service"])
             self._serve_rclone(subject, name)
         self.probe("calls.use", self.socket(name), "v0", 6)
-        return unit
+        try:
+            yield f"legacyhost@{name}.service" if subject == LEGACYHOST else f"{name}.service"
+        finally:
+            self.machine.run(["systemctl", "start", *services])
 
     def command(self, subject: str, count: int) -> list[str]:
         """What starts a plugin that knows so many volumes and nobody has asked anything."""

@@ -1,4 +1,4 @@
-"""``python3 inside MODULE.FUNCTION [ARGUMENT…]`` prints one number."""
+"""``python3 inside MODULE.FUNCTION [ARGUMENT…]`` prints what it measured: a number, or several."""
 
 from __future__ import annotations
 
@@ -7,4 +7,5 @@ import sys
 
 if __name__ == "__main__":
     module, _, function = sys.argv[1].partition(".")
-    print(getattr(importlib.import_module(module), function)(*sys.argv[2:]))
+    found = getattr(importlib.import_module(module), function)(*sys.argv[2:])
+    print(*found if isinstance(found, tuple) else [found])

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import statistics
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 MIB = 1 << 20
@@ -38,6 +41,7 @@ def write(path: str, size: str) -> float:
         for _ in range(int(size)):
             file.write(BLOCK)
         os.fsync(file.fileno())
+    # Closed, too: rclone's fsync does nothing, and its close waits for the server.
     rate = int(size) / (time.perf_counter() - begin)
     Path(path).unlink()
     return rate
@@ -79,6 +83,62 @@ def stat(directory: str, count: str) -> float:
     for number in range(int(count)):
         Path(directory, str(number)).stat()
     return int(count) / (time.perf_counter() - begin)
+
+
+def stat_beside(directory: str, count: str, function: str, source: str) -> tuple[float, float]:
+    """Milliseconds of a ``stat`` while that function reads without end: the median, and what one in a hundred takes."""
+    argv = [sys.executable, str(Path(__file__).parent), function, source]
+    reader, times = subprocess.Popen(argv), []
+    try:
+        _wait_for(lambda: _taken(reader.pid) >= 4 * MIB, f"{source} gives nothing")
+        taken, carried = _taken(reader.pid), _carried()
+        for number in range(int(count)):
+            begin = time.perf_counter()
+            Path(directory, str(number)).stat()
+            times.append(1000 * (time.perf_counter() - begin))
+        _wait_for(lambda: _taken(reader.pid) > taken, f"{source} stopped")
+        taken, carried = _taken(reader.pid) - taken, _carried() - carried
+        assert carried > taken / 2, f"of {taken} bytes that were read, {carried} came from the server"
+    finally:
+        reader.kill()
+        reader.wait()
+    return statistics.median(times), statistics.quantiles(times, n=100)[98]
+
+
+def read_on(path: str) -> None:
+    """Read a file again and again until killed; what has been read is not kept in the cache."""
+    with Path(path).open("rb", buffering=0) as file:
+        while True:
+            while file.read(1 << 17):
+                os.posix_fadvise(file.fileno(), 0, file.tell(), os.POSIX_FADV_DONTNEED)
+            file.seek(0)
+
+
+def run_on(script: str) -> None:
+    """Take what a shell command prints, again and again until killed."""
+    while True:
+        with subprocess.Popen(["sh", "-c", script], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+            assert process.stdout
+            while os.read(process.stdout.fileno(), 1 << 17):
+                pass
+        assert process.returncode == 0, f"{script} ended with {process.returncode}"
+
+
+def _taken(pid: int) -> int:
+    """Bytes a process has been given by read(2)."""
+    return int(Path(f"/proc/{pid}/io").read_text("ascii").split("rchar:", 1)[1].split()[0])
+
+
+def _carried() -> int:
+    """Bytes that have gone over loopback."""
+    return int(Path("/proc/net/dev").read_text("ascii").split("lo:", 1)[1].split()[0])
+
+
+def _wait_for(is_so: Callable[[], bool], problem: str) -> None:
+    end = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < end, problem
+        time.sleep(0.01)
 
 
 def walk(directory: str) -> float:

@@ -14,7 +14,7 @@ MIB = 1 << 20
 
 
 def sshfs(mountpoint: str, file: str, *argv: str) -> float:
-    """Milliseconds of a command that mounts, until it has answered or that file of it is read; it is unmounted again."""
+    """Milliseconds of a command that mounts, until it answers or that file is read; it is unmounted again."""
     Path(mountpoint).mkdir(parents=True, exist_ok=True)
     begin = time.perf_counter()
     subprocess.run([*argv, mountpoint], check=True, stdin=subprocess.DEVNULL)
@@ -87,14 +87,14 @@ def _used(unit: str) -> float:
     return seconds
 
 
-def stream(proxy: str, milliseconds: str, size: str) -> float:
+def stream(proxy: str, milliseconds: str, rate: str, size: str) -> float:
     """MiB/s of a plain TCP stream through the proxy, from its first byte on: what the proxy itself carries."""
     ports = []
     for _ in range(2):
         with socket.create_server(("127.0.0.1", 0)) as free:
             ports.append(free.getsockname()[1])
     with socket.create_server(("127.0.0.1", ports[1])) as source:
-        argv = [sys.executable, proxy, str(ports[0]), str(ports[1]), str(float(milliseconds) / 2)]
+        argv = [sys.executable, proxy, str(ports[0]), str(ports[1]), str(float(milliseconds) / 2), rate]
         process = subprocess.Popen(argv)
         try:
             threading.Thread(target=_pour, args=(source, int(size)), daemon=True).start()
