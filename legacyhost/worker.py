@@ -31,12 +31,6 @@ TOO_LARGE = 413
 BREATH = 0.1
 #: Seconds for which a connection is kept without a request.
 IDLE = 30.0
-#: What is between a request's head and its body.
-END = b"\r\n\r\n"
-#: Headers that mean the same each time.
-PLAIN = frozenset(("HOST", "USER-AGENT", "ACCEPT", "ACCEPT-ENCODING", "CONNECTION", "CONTENT-LENGTH", "CONTENT-TYPE"))
-#: Bytes of a body at a time.
-PIECE = 1 << 16
 
 
 class Whole:
@@ -97,21 +91,22 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
         """Answer the first request of a connection, and those that follow on one that is kept."""
-        requests, server = _Requests(self.cfg, req, client, addr), listener.getsockname()
+        # What came with the first, and what comes then.
+        further = http.RequestParser(self.cfg, iter(req.unreader.read, b""), addr)
         while True:
-            is_kept = self._answer(requests.last, client, addr, server)
+            is_kept = self._answer(listener, req, client, addr)
             self._forget(client)
             if not is_kept or not _has_more(req.unreader, client):
                 return
-            requests.take()
+            req = next(further)
 
-    def _answer(self, req: Any, client: Any, addr: Any, server: Any) -> bool:
+    def _answer(self, listener: Any, req: Any, client: Any, addr: Any) -> bool:
         """Whether the connection is kept."""
         call, whole = object(), Whole(client)
         with self._changed:
             self._at_work.add(call)
         try:
-            response, environ = wsgi.create(req, whole, addr, server, self.cfg)
+            response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
             is_kept = self.alive and _asks_to_be_kept(req)
             parts = self.wsgi(environ, response.start_response)
             # What is left of a body that was too long would be taken for the next request.
@@ -151,52 +146,6 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         with self._changed:
             self._accepted.discard(client)
             self._changed.notify_all()
-
-
-class _Requests:
-    """The requests on one connection. One that begins as the one before, to the byte, is not parsed again."""
-
-    def __init__(self, cfg: Any, first: Any, client: Any, addr: Any) -> None:
-        self._parser = http.RequestParser(cfg, client, addr)
-        self._parser.unreader, self._parser.mesg = first.unreader, first
-        #: Of the last one, up to its body; empty where that is not known or not all of it.
-        self._head = b""
-
-    @property
-    def last(self) -> Any:
-        return self._parser.mesg
-
-    def take(self) -> None:
-        """Wait for the next one. Raises what gunicorn does about one that is none."""
-        if not _is_plain(self.last):
-            self._head = b""
-            next(self._parser)
-            return
-        while self.last.body.read(PIECE):
-            """Nobody has wanted it."""
-        unreader = self._parser.unreader
-        data = unreader.read()
-        head = data[: data.find(END) + len(END)] if END in data else b""
-        if head and head == self._head:
-            unreader.unread(data[len(head) :])
-            self._parser.mesg = _again(self.last)
-        else:
-            unreader.unread(data)
-            next(self._parser)
-        self._head = head
-
-
-def _is_plain(request: Any) -> bool:
-    """Whether nothing in its head has to do with this one request alone."""
-    return all(name in PLAIN for name, _ in request.headers)
-
-
-def _again(request: Any) -> Any:
-    """Another with the same head, whose body is what comes next."""
-    another = object.__new__(type(request))
-    another.__dict__.update(request.__dict__)
-    another.set_body_reader()
-    return another
 
 
 def _asks_to_be_kept(request: Any) -> bool:
