@@ -191,8 +191,8 @@ class UnitMounter:
             "After=network.target",
             # It does that itself, unless it is killed.
             f"ExecStopPost={SHELL} {SCRIPT} discard {_quote(companion.folder)}",
-            # It has nothing to finish.
-            "TimeoutStopSec=1",
+            # It has nothing to finish; a busy machine may take a second for the shell that discards.
+            "TimeoutStopSec=5",
             "UMask=0077",
             # One for each mount of the account.
             "LimitNOFILE=65536",

@@ -105,16 +105,17 @@ class Early:
                 self.first = frame
                 self._ask(frame)
                 continue
-            if len(self._numbers) < FIRST:
-                self._numbers.add(frame[5:9])
-            if is_question(frame) and not self._held:  # sshfs opens a file and asks for its size in one go
-                self._asked[frame[5:9]] = frame
-            else:
-                if not self._held:
-                    os.write(self._tell, WANTED)
+            is_held = bool(self._held) or not is_question(frame)  # sshfs opens a file and asks for its size in one go
+            if is_held:
                 self._held.append(frame)
-                continue
-            self._ask(frame)
+            else:
+                self._asked[frame[5:9]] = frame
+            if len(self._numbers) < FIRST:  # after that, so that the other thread never takes it for answered
+                self._numbers.add(frame[5:9])
+            if not is_held:
+                self._ask(frame)
+            elif len(self._held) == 1:
+                os.write(self._tell, WANTED)
 
     def _ask(self, frame: bytes) -> None:
         if not self._is_useful:

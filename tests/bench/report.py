@@ -150,7 +150,7 @@ def _panel(axes: Any, row: Row, values: Mapping[str, Sequence[float]]) -> None:
     for place, (middle, numbers) in enumerate(zip(medians, values.values(), strict=True)):
         axes.text(max(numbers) + 0.02 * furthest, place, number(middle), va="center", fontsize=7)
     better = "more" if row.unit.endswith("/s") else "less"
-    axes.set_title(f"{textwrap.fill(row.text, 42)}\n{row.unit}, {better} is better", loc="left")
+    axes.set_title(f"{textwrap.fill(row.text, 46)}\n{row.unit}, {better} is better", loc="left")
     axes.title.set_fontsize(8)
     axes.spines["right"].set_visible(False)
     axes.xaxis.set_major_locator(_few())

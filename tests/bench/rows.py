@@ -151,14 +151,18 @@ def _make_many(world: World) -> None:
 
 
 def _idle(world: World, subject: str) -> float:
-    """While somebody has the mounts, as containers have them: in a mount namespace of its own."""
+    """While somebody has the mounts, as containers have them: elsewhere, in a mount namespace of its own."""
     _make_many(world)
     world.probe("calls.mount_all", world.socket(subject), "many", MANY)
-    container = ["unshare", "--mount", "--propagation", "private", "sleep", "infinity"]
+    script = "mkdir -p /mnt/container; mount --rbind /run/legacyhost/sshfs/mounts /mnt/container; exec sleep infinity"
+    container = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script]
     world.machine.run(["systemd-run", "--quiet", "--collect", "--unit=bench-container", *container])
     try:
         world.machine.run(["sleep", "35"])  # until the service has seen who uses what
-        return world.probe("processes.processor", "legacyhost@sshfs.service", world.sizes.idle)
+        found = world.probe("processes.processor", "legacyhost@sshfs.service", world.sizes.idle)
+        mounted = world.machine.run("grep -c '^legacyhost:sshfs:many.* fuse.sshfs ' /proc/mounts", check=False).stdout
+        assert int(mounted) == MANY, f"{mounted.strip()} of {MANY} volumes are still mounted"
+        return found
     finally:
         world.machine.run(["systemctl", "stop", "bench-container"])
         world.probe("calls.unmount_all", world.socket(subject), "many", MANY)

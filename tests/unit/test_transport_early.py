@@ -9,12 +9,14 @@ import struct
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
 from fakes import WAIT
 from fakessh import REFUSE, FakeSsh, Line, Start, hosts, until
+
+from legacyhost.transport.early import ANSWERED, OVER, Early
 
 #: Of OpenSSH, without ssh: what the host has behind the login.
 SERVER = "/usr/lib/openssh/sftp-server"
@@ -131,6 +133,28 @@ def test_sshfs_is_greeted_once_for_each_time_it_minds(start: Start, is_third_ope
     assert ask(line, *(frame(READLINK, number, big) for number in range(10, 200))) == [
         (104, number) for number in range(10, 200)
     ]
+
+
+def test_what_is_not_answered_is_never_taken_for_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even while it is only just being taken: the greeting would be the answer to it."""
+    sshfs, theirs = socket.socketpair()
+    host, shared = socket.socketpair()
+    with sshfs, theirs, host, shared:
+        monkeypatch.setattr("legacyhost.transport.early.SOCKET", theirs.fileno())
+        early = Early(shared.fileno())
+        sshfs.sendall(INIT)
+        host.sendall(frame(VERSION, 3))
+        assert (answer(sshfs), early.wait(WAIT)) == ((VERSION, 3), ANSWERED)
+        os.set_blocking(early._tell, False)
+        with suppress(BlockingIOError):  # its thread waits where it says that more is wanted
+            while True:
+                os.write(early._tell, OVER)
+        os.set_blocking(early._tell, True)
+        sshfs.sendall(frame(MKDIR, 3, b"/made", more=b"\0\0\0\0"))
+        until(lambda: bool(early._numbers), "it takes the request")
+        assert not early.is_greeting_nobodys()
+        os.read(early._told, 1 << 16)
+        assert early.stop() == frame(MKDIR, 3, b"/made", more=b"\0\0\0\0")
 
 
 def test_its_own_comes_by_itself(start: Start) -> None:
