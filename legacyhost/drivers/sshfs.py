@@ -137,7 +137,7 @@ class SshfsDriver:
                 str(mountpoint),
             ],
             description=f"Volume {volume.name} ({target.user}@{target.host})",
-            environment={**environment, **_transport(options, target.user, folder)},
+            environment={**environment, **_transport(options, target.user, folder, mountpoint)},
             package=TRANSPORT,
         )
 
@@ -293,10 +293,12 @@ def _fuse_options(options: Mapping[str, str]) -> list[str]:
     return chosen
 
 
-def _transport(options: Mapping[str, str], user: str, folder: Path) -> dict[str, str]:
+def _transport(options: Mapping[str, str], user: str, folder: Path, mountpoint: Path) -> dict[str, str]:
     """What the transport is told, in its environment: sshfs cuts ``ssh_command=`` at spaces and knows no quotes."""
     return {
         "LEGACYHOST_RECORD": _record(folder, SERIAL),
+        "LEGACYHOST_MOUNTPOINT": str(mountpoint),
+        "LEGACYHOST_SOURCE": SOURCE,
         "LEGACYHOST_FAIL_AFTER": options["fail_after"],
         "LEGACYHOST_SILENCE": str(int(options["ServerAliveInterval"]) * (int(options["ServerAliveCountMax"]) + 1)),
         # Root's changes of owner are real ones.

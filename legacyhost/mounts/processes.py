@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import socket
+import struct
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -32,8 +33,10 @@ from legacyhost.mounts.tools import (
 )
 
 PATIENCE = 10.0
-#: A file that says that the mount has been answered once.
+#: A file that says that the mount has answered once.
 ANSWERED = "answered"
+#: Seconds between two looks at a program that is to mount; bytes of what it says; struct ucred (unix(7)).
+LOOK, SAID, UCRED = 0.02, 4096, struct.Struct("3i")
 
 
 class ProcessMounter:
@@ -53,16 +56,17 @@ class ProcessMounter:
         folder = self._directory / "volumes" / volume
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         source = self._source(volume) + secrets.token_hex(4)
-        try:
-            package = copied(command.package, self._directory) if command.package else None
-            process = self._start(volume, command.words(source, package), command.variables(source))
-        except OSError as error:
-            raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
-        (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
-        awaited = self._await(process, volume, mountpoint, source, command.variables(source), deadline)
-        if awaited.returncode == 0 and process.poll() is None:
-            (folder / ANSWERED).touch()
-            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+            variables = {**command.variables(source), "NOTIFY_SOCKET": _listen(listener)}
+            try:
+                package = copied(command.package, self._directory) if command.package else None
+                process = self._start(volume, command.words(source, package), variables)
+            except OSError as error:
+                raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
+            (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
+            if _is_ready(listener, process, deadline):
+                (folder / ANSWERED).touch()
+                return
         _signal(process.pid, signal.SIGKILL)
         process.wait()
         self._detach(mountpoint)
@@ -117,29 +121,6 @@ class ProcessMounter:
         with self._log(volume).open("ab") as output:  # not the only one that writes there
             return _detached(argv, environment, output)
 
-    def _await(
-        self,
-        process: subprocess.Popen[bytes],
-        volume: str,
-        mountpoint: Path,
-        source: str,
-        environment: Mapping[str, str],
-        deadline: Deadline,
-    ) -> subprocess.CompletedProcess[str]:
-        main = {**environment, "MAINPID": str(process.pid)}
-        argv = [SHELL, str(SCRIPT), "await", str(mountpoint), source]
-        # A process that has ended stays until it is waited for, and the script would take it for alive.
-        with self._log(volume).open("ab") as output:
-            waiter = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=output, env={**ENVIRONMENT, **main})
-        while waiter.poll() is None and process.poll() is None and not deadline.is_over():
-            time.sleep(0.005)
-        if waiter.poll() is None:
-            # Its stat may hang on the mount: killing the program frees it.
-            _signal(process.pid, signal.SIGKILL)
-            self._detach(mountpoint)
-            waiter.kill()
-        return subprocess.CompletedProcess(argv, waiter.wait(), "", "")
-
     def _source(self, volume: str) -> str:
         """What the sources of the volume's mounts begin with."""
         return f"legacyhost:{self._directory.name}:{volume}:"
@@ -159,6 +140,27 @@ class ProcessMounter:
         except (OSError, ValueError):
             return None
         return pid if _start_time(pid) == start else None
+
+
+def _listen(listener: socket.socket) -> str:
+    """At an address of its own; returns it as sd_notify(3) has it. A path would be too long for some names."""
+    address = f"legacyhost-{secrets.token_hex(16)}"
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    listener.bind(f"\0{address}")
+    return f"@{address}"
+
+
+def _is_ready(listener: socket.socket, process: subprocess.Popen[bytes], deadline: Deadline) -> bool:
+    """Whether it says so before the deadline, or its end. Anybody may send something there; this user's words count."""
+    listener.settimeout(LOOK)
+    while process.poll() is None and not deadline.is_over():
+        try:
+            said, (*_, credentials), *_ = listener.recvmsg(SAID, socket.CMSG_SPACE(UCRED.size))
+        except TimeoutError:
+            continue
+        if b"READY=1" in said.split(b"\n") and UCRED.unpack(credentials[2])[1] == os.getuid():
+            return process.poll() is None
+    return False
 
 
 def _detached(argv: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -7,8 +7,8 @@ and the mount is still seen by the container engines. Source of the facts: syste
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
+import shutil
 import threading
 import time
 from fnmatch import fnmatchcase
@@ -17,10 +17,10 @@ from pathlib import Path
 from legacyhost import log
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import PACKAGE, Companion, MountCommand, MountFailed, User
+from legacyhost.mounts import PACKAGE, Companion, MountCommand, MountFailed, User, properties
+from legacyhost.mounts.manager import Manager, NotStarted
 from legacyhost.mounts.tools import (
-    SCRIPT,
-    SHELL,
+    ENVIRONMENT,
     copied,
     is_prepared,
     run,
@@ -43,37 +43,6 @@ CONSEQUENCES = ("read: ", "remote host has disconnected", "request 3 not found")
 PATIENCE = 10.0
 #: Seconds in which it usually does.
 PROMPT = 0.5
-#: Of the system calls of a service; the order counts, what comes first is what is allowed.
-DENIED = "SystemCallFilter=~@privileged @resources"
-#: What a program that talks to servers may do. It is root, because keys are root's, and reaches SSH servers anywhere.
-SANDBOX = (
-    "NoNewPrivileges=yes",
-    "DevicePolicy=closed",
-    "LockPersonality=yes",
-    "MemoryDenyWriteExecute=yes",
-    "ProtectClock=yes",
-    "ProtectHostname=yes",
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
-    "RestrictNamespaces=yes",
-    "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes",
-    "SystemCallArchitectures=native",
-    # A refused call is an error in the program, not its end.
-    "SystemCallErrorNumber=EPERM",
-)
-#: What the program of a mount may do: 3.9 by systemd-analyze security. What a mount namespace
-#: takes (ProtectSystem=, PrivateTmp=, ProtectProc=, ...), or a user namespace, is not in it: a mount made in one is not
-#: seen outside.
-MOUNT_SANDBOX = (
-    *SANDBOX,
-    # For mount(2). Without CAP_DAC_READ_SEARCH: keys have to be root's, as for the check before a volume is made.
-    "CapabilityBoundingSet=CAP_SYS_ADMIN",
-    "DeviceAllow=/dev/fuse rw",
-    "SystemCallFilter=@system-service @mount",
-    DENIED,
-    # Some of libfuse (3.17) become root, which they are, before they look after /etc/mtab, and give up if they may not.
-    "SystemCallFilter=setuid",
-)
 
 
 def is_systemd_running() -> bool:
@@ -88,9 +57,10 @@ class UnitMounter:
     with cgroup v1, it is not told that a unit's last process is gone, and waits for TimeoutStopSec=).
     """
 
-    def __init__(self, plugin: str, directory: Path) -> None:
+    def __init__(self, plugin: str, directory: Path, manager: Manager | None = None) -> None:
         self._plugin = plugin
         self._directory = directory
+        self._manager = manager or Manager()
 
     def pattern(self, volume: str) -> str:
         """What matches the volume's units and no others: ":" is in no plugin's and no volume's name."""
@@ -106,24 +76,41 @@ class UnitMounter:
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
         source = self.pattern(volume).removesuffix(SUFFIX).replace(SERIAL, secrets.token_hex(4))
-        ran = run(self._start(source, mountpoint, command, deadline), deadline.left())
-        if ran.returncode != 0:
+        package = copied(command.package, self._directory) if command.package else None
+        words = command.words(source, package)
+        made = properties.of_mount(
+            command.description,
+            self._directory,
+            mountpoint,
+            source,
+            is_prepared=is_prepared(self._directory),
+            seconds=max(0.1, deadline.left()),
+        )
+        made += properties.program(_found(words[0]), words, command.variables(source))
+        try:
+            self._manager.start(source + SUFFIX, made, deadline)
+        except NotStarted as error:
             # It may be running, ending, or only waiting for its turn: it must not mount any more.
             run(["systemctl", "stop", "--no-block", source + SUFFIX], PATIENCE)
             run(["systemctl", "kill", "--kill-who=all", "--signal=SIGKILL", source + SUFFIX], PATIENCE)
             if source_of(mountpoint) == source:
                 self._detach(volume, mountpoint)
-            raise MountFailed(_last_words(source + SUFFIX) or _not_started(ran.stderr))
+            raise MountFailed(_last_words(source + SUFFIX) or str(error)) from error
         if source_of(mountpoint) is None:
             raise MountFailed(_last_words(source + SUFFIX) or "it was unmounted again at once")
 
     def accompany(self, companion: Companion) -> None:
-        argv = self._companion(companion)
+        package = str(copied(companion.package, self._directory))
+        words = [word.replace(PACKAGE, package) for word in companion.argv]
+        made = properties.of_companion(companion.description, companion.folder)
+        made += properties.program(words[0], words, companion.environment)
+        unit = f"legacyhost-shared:{self._plugin}:{companion.folder.name}{SUFFIX}"
 
         def start() -> None:
-            ran = run(argv, PATIENCE)
-            if ran.returncode != 0:
-                log.event(log.WARNING, f"{companion.description}: not started: {ran.stderr.strip()}")
+            try:
+                self._manager.start(unit, made, Deadline.after(PATIENCE), is_awaited=False)
+            except NotStarted as error:
+                log.event(log.WARNING, f"{companion.description}: not started: {error}")
                 companion.discard()
 
         threading.Thread(target=start, name="companion", daemon=True).start()
@@ -133,7 +120,7 @@ class UnitMounter:
 
     def settle(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         while (source := source_of(mountpoint)) is not None:
-            # A unit is active when its ExecStartPost= has had an answer, however silent the host is now.
+            # A unit is active when its mount has answered once, however silent the host is now.
             state = run(["systemctl", "is-active", source + SUFFIX], deadline.left()).stdout.strip()
             if state == "active":
                 return
@@ -183,78 +170,6 @@ class UnitMounter:
             raise Failed(f"it cannot be found out who uses the volumes of {self._plugin}: {why}")
         return users
 
-    def _companion(self, companion: Companion) -> list[str]:
-        package = str(copied(companion.package, self._directory))
-        properties = [
-            f"Description={companion.description}",
-            "Before=legacyhost.target",
-            "After=network.target",
-            # It does that itself, unless it is killed.
-            f"ExecStopPost={SHELL} {SCRIPT} discard {_quote(companion.folder)}",
-            # It has nothing to finish; a busy machine may take a second for the shell that discards.
-            "TimeoutStopSec=5",
-            "UMask=0077",
-            # One for each mount of the account.
-            "LimitNOFILE=65536",
-            "MemoryMax=128M",
-            *SANDBOX,
-            "SystemCallFilter=@system-service",
-            DENIED,
-            "CapabilityBoundingSet=",
-        ]
-        return [
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            "--no-block",
-            f"--unit=legacyhost-shared:{self._plugin}:{companion.folder.name}{SUFFIX}",
-            *(f"--property={entry}" for entry in properties),
-            *(f"--setenv={key}={value}" for key, value in companion.environment.items()),
-            "--",
-            *(word.replace(PACKAGE, package).replace("$", "$$") for word in companion.argv),
-        ]
-
-    def _start(self, source: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> list[str]:
-        package = copied(command.package, self._directory) if command.package else None
-        script, where = f"{SHELL} {SCRIPT}", _quote(mountpoint)
-        properties = [
-            f"Description={command.description}",
-            # The order of boot and shutdown goes through the target; never directly to docker.service.
-            "Before=legacyhost.target",
-            "Wants=legacyhost.target",
-            # The connection is still there while this is stopped. Not network-online.target: while that is waited for,
-            # the mount would be waited for too, and made when nobody wants it any more.
-            "After=network.target",
-            # Not Type=exec, which makes ExecStartPost= wait longer: that notices what cannot be executed.
-            "Type=simple",
-            # sshfs ends with 1 when SIGTERM made it unmount; a mount that fails is noticed by ExecStartPost=.
-            "SuccessExitStatus=1",
-            *([] if is_prepared(self._directory) else [f"ExecStartPre={script} prepare {_quote(self._directory)}"]),
-            f"ExecStartPost={script} await {where} {source}",
-            # What a killed program leaves behind is a mount on which everything fails: detach it.
-            f"ExecStopPost={script} release {where} {source}",
-            f"TimeoutStartSec={max(0.1, deadline.left()):.3f}s",
-            "TimeoutStopSec=5",
-            # sshfs unmounts on SIGTERM; the ssh it leaves behind has nothing to finish.
-            "KillMode=mixed",
-            "UMask=0077",
-            # Whoever holds the volume should not lose it for want of memory elsewhere.
-            "OOMScoreAdjust=-500",
-            # Whereas a server that lists a directory without end shall not make others lose anything.
-            "MemoryMax=25%",
-            *MOUNT_SANDBOX,
-        ]
-        return [
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            f"--unit={source}{SUFFIX}",
-            *(f"--property={entry}" for entry in properties),
-            *(f"--setenv={key}={value}" for key, value in command.variables(source).items()),
-            "--",
-            *(word.replace("$", "$$") for word in command.words(source, package)),
-        ]
-
 
 def _last_words(unit: str) -> str:
     """The last telling line the unit's program wrote, for a failure nothing else explains."""
@@ -264,13 +179,9 @@ def _last_words(unit: str) -> str:
     return next((line for line in reversed(lines) if not line.startswith(CONSEQUENCES)), lines[-1] if lines else "")
 
 
-def _not_started(said: str) -> str:
-    """What systemd-run has said, in other words where somebody can do something about it."""
-    missing = re.search(r"Failed to find executable (\S+):", said)
-    return f"{missing[1]} is not installed on this host: apt install {missing[1]}" if missing else said.strip()
-
-
-def _quote(value: object) -> str:
-    """One word for a command line in a unit file (systemd.service(5), COMMAND LINES)."""
-    text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
-    return f'"{text}"'
+def _found(name: str) -> str:
+    """Where that program is. Raises MountFailed."""
+    path = shutil.which(name, path=ENVIRONMENT["PATH"])
+    if path is None:
+        raise MountFailed(f"{name} is not installed on this host: apt install {name}")
+    return path

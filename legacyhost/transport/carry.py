@@ -18,6 +18,7 @@ import select
 import time
 from _collections_abc import Mapping, Sequence
 
+from legacyhost.transport import ready
 from legacyhost.transport.early import ANSWERED, Early
 from legacyhost.transport.frames import Frames, cut
 from legacyhost.transport.record import Record
@@ -34,9 +35,9 @@ REFUSALS = ("Permission denied", "Host key verification failed", "Too many authe
 #: Seconds, to the accuracy of which it is noted when the mount was last used.
 USED, FOREVER = 1.0, 3600.0
 #: Seconds in which the shared connection has to answer first, longer than ssh tries; after which a mount gets its own,
-#: wanted or not: by then others that are made at the same time are there. It waits longer for the first requests, and
-#: so long between two looks at them.
-SHARED, OWN, LATEST, LOOK = 12.0, 0.25, 3.0, 0.05
+#: wanted or not: by then others that are made at the same time are there. It waits longer for the first requests; so
+#: long for an answer, and between two looks.
+SHARED, OWN, LATEST, LOOK = 12.0, 2.0, 4.0, 0.25
 
 
 class Transport:
@@ -49,12 +50,17 @@ class Transport:
         self._frames = Frames(ignore_chown=ignore_chown)
         self._relaying = _thread.allocate_lock()
 
+    @property
+    def has_connected(self) -> bool:
+        """Whether the mount has had a connection; otherwise it waits to be told whether it counts."""
+        return self._record.connections > 0
+
     def run(self, shared: str) -> int:
         """Carry one connection from its beginning to its end, the first over what is shared in that folder, if it is.
 
         Returns the exit status.
         """
-        early = Early.begin(shared) if shared and not self._record.connections else None
+        early = Early.begin(shared) if shared and not self.has_connected else None
         if early is not None and not self._is_ready(early):
             return 255
         if early is not None and not early.is_answered:
@@ -75,10 +81,11 @@ class Transport:
         """When it is time for the mount's own connection; False when none is to be made."""
         if early.wait(SHARED) == ANSWERED:
             self._connected(0.0)
-            latest = time.monotonic() + LATEST
-            happened = early.wait(OWN)
-            while not happened and not early.is_greeting_nobodys() and time.monotonic() < latest:
-                happened = early.wait(LOOK)
+            begin = time.monotonic()
+            while not early.wait(LOOK) and not early.is_waiting():
+                passed = time.monotonic() - begin
+                if passed > LATEST or (passed > OWN and early.is_greeting_nobodys()):
+                    break
         elif early.refusal:
             self._failed(early.refusal)
             return False
@@ -245,4 +252,11 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     names = ("RECORD", "FAIL_AFTER", "SILENCE", "CHOWN")
     record, fail_after, silence, chown = (environment[f"LEGACYHOST_{name}"] for name in names)
     transport = Transport(record, float(fail_after), float(silence), arguments, ignore_chown=chown == "ignore")
+    if "NOTIFY_SOCKET" in environment and not transport.has_connected:
+        where = (environment[name] for name in ("LEGACYHOST_MOUNTPOINT", "LEGACYHOST_SOURCE", "NOTIFY_SOCKET"))
+        try:
+            ready.begin(*where)
+        except OSError as error:
+            log(f"there is no process for the question whether the mount answers: {error.strerror}")
+            return 255
     return transport.run(environment.get("LEGACYHOST_SHARED", ""))

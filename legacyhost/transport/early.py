@@ -66,6 +66,10 @@ class Early:
         outstanding = self._greeting in self._asked or any(frame[5:9] == self._greeting for frame in self._held)
         return self._greeting in self._numbers and not outstanding
 
+    def is_waiting(self) -> bool:
+        """Whether there is a question without an answer."""
+        return bool(self._asked)
+
     def stop(self) -> bytes:
         """Ask nothing more; returns what sshfs has no answer to yet. The connection stays, as a sign of use."""
         if not self._is_stopped:

@@ -23,7 +23,8 @@ BASE = "systemd,systemd-sysv,dbus,ca-certificates"
 PACKAGES = (
     *("docker.io", "podman", "crun", "conmon", "sshfs", "openssh-server", "busybox-static", "iproute2", "procps"),
     "docker-compose",
-    *("python3", "python3-falcon", "gunicorn", "python3-paramiko", "python3-sdnotify", "python3-systemd"),
+    *("python3", "python3-falcon", "gunicorn", "python3-jeepney", "python3-paramiko"),
+    *("python3-sdnotify", "python3-systemd"),
 )
 EXTRA = {"bookworm": (), "trixie": ("docker-cli",), "sid": ("docker-cli",)}
 

@@ -16,6 +16,7 @@ DOORS = {
     "gunicorn": {"legacyhost.server", "legacyhost.worker"},
     "sdnotify": {"legacyhost.notify"},
     "systemd": {"legacyhost.log"},
+    "jeepney": {"legacyhost.mounts.manager"},
     "paramiko": {"legacyhost.ssh"},
     "cryptography": {"legacyhost.ssh"},
 }

@@ -1,11 +1,9 @@
-"""mount-unit.sh, run for real: the read-only view of the bare directories, and waiting for a mount that answers."""
+"""mount-unit.sh, run for real: the read-only view of the bare directories, and what is done when a mount ends."""
 
 from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,21 +22,6 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
         text=True,
         timeout=WAIT,
     )
-
-
-def await_argv(path: Path) -> list[str]:
-    return ["sh", str(SCRIPT), "await", str(path), "its:own"]
-
-
-@contextmanager
-def program(command: str, *arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A program in the background, killed afterwards."""
-    process = subprocess.Popen(["sh", "-c", command, "sh", *map(str, arguments)])
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture
@@ -105,55 +88,6 @@ def test_prepare_fails_where_there_is_nothing_to_prepare(runtime: Path, missing:
     assert ran.returncode != 0
     assert ran.stderr
     assert mounts_at(runtime / "mounts") == 0
-
-
-@pytest.mark.parametrize("name", ["data", "x" * 255, "a b\tc\\d\\040e%s$HOME", "é☃"])
-@in_own_namespace
-def test_await_returns_once_the_mount_is_there(tmp_path: Path, name: str) -> None:
-    """It waits while the program is alive and has not mounted, and is content with any path that can be."""
-    where = tmp_path / name
-    where.mkdir()
-    with program("sleep 60") as alive:
-        waiting = subprocess.Popen(await_argv(where), env={"PATH": os.environ["PATH"], "MAINPID": str(alive.pid)})
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(0.1)
-        subprocess.run(["mount", "-t", "tmpfs", "somebody:else", str(where)], check=True)
-        with pytest.raises(subprocess.TimeoutExpired):
-            waiting.wait(0.1)
-        subprocess.run(["mount", "-t", "tmpfs", "its:own", str(where)], check=True)
-        assert waiting.wait(WAIT) == 0
-
-
-@in_own_namespace
-def test_await_says_that_the_read_ahead_cannot_be_set(tmp_path: Path) -> None:
-    """A mount without such a setting, or where /sys is read-only, is slower and no failure."""
-    subprocess.run(["mount", "-t", "tmpfs", "its:own", str(tmp_path)], check=True)
-    with program("sleep 60") as alive:
-        ran = run("await", tmp_path, "its:own", MAINPID=str(alive.pid))
-    device = mountinfo.read()[-1].device
-    assert ran.returncode == 0
-    text = f"the kernel reads no more than ? KiB ahead: /sys/class/bdi/{device}/read_ahead_kb cannot be written\n"
-    assert ran.stderr == text
-
-
-@in_own_namespace
-def test_await_fails_when_the_program_ends_without_a_mount(tmp_path: Path) -> None:
-    """A program that has ended will not mount any more."""
-    with program("exit 1") as ended:
-        ended.wait(WAIT)
-        assert run("await", tmp_path, "its:own", MAINPID=str(ended.pid)).returncode == 1
-
-
-@in_own_namespace
-def test_await_is_not_content_with_another_mount(tmp_path: Path) -> None:
-    """Neither one above, nor one below, nor one whose path only begins alike."""
-    for name in ("data", "data2", "data/inner"):
-        (tmp_path / name).mkdir()
-    for name in ("data2", "data/inner"):
-        subprocess.run(["mount", "-t", "tmpfs", "its:own", str(tmp_path / name)], check=True)
-    with program("exit 0") as ended:
-        ended.wait(WAIT)
-        assert run("await", tmp_path / "data", "its:own", MAINPID=str(ended.pid)).returncode == 1
 
 
 @pytest.mark.parametrize("name", ["data", "a b\tc\\d\\040e%s$HOME"])

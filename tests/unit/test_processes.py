@@ -22,9 +22,9 @@ from legacyhost.mounts.mountpoints import HostMountpoints
 from legacyhost.mounts.processes import ProcessMounter
 
 #: Mounts, and unmounts on SIGTERM, as sshfs does.
-GOOD = 'mount -t tmpfs "$2" "$1" || exit 1; trap "umount \\"$1\\"; exit" TERM; sleep 60 & wait'
+GOOD = 'mount -t tmpfs "$2" "$1" || exit 1; trap "umount \\"$1\\"; exit" TERM; systemd-notify --ready; sleep 60 & wait'
 #: Mounts, and does not listen.
-STUBBORN = 'trap "" TERM; mount -t tmpfs "$2" "$1" || exit 1; exec sleep 60'
+STUBBORN = 'trap "" TERM; mount -t tmpfs "$2" "$1" && systemd-notify --ready || exit 1; exec sleep 60'
 
 
 @dataclass
@@ -112,7 +112,8 @@ def test_the_program_is_detached_and_gets_only_its_own_environment(
         assert os.getsid(here.program) == here.program
         lines = (tmp_path / "environment").read_text().splitlines()
         assert "GIVEN=this" in lines
-        assert {line.split("=")[0] for line in lines} <= {"GIVEN", "PATH", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
+        names = {line.split("=")[0] for line in lines}
+        assert names <= {"GIVEN", "NOTIFY_SOCKET", "PATH", "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_"}
         here.unmount()
 
 
@@ -174,6 +175,21 @@ def test_a_program_that_does_not_mount_in_time_is_killed(tmp_path: Path) -> None
             here.mount("exec sleep 60", seconds=2)
         assert has_ended(int((here.folder / "process").read_text().split()[0]))
         assert here.points.mounted() == {}
+
+
+@in_own_namespace
+def test_only_this_user_can_say_that_a_mount_answers(tmp_path: Path) -> None:
+    """Anybody can send to the address, and read it: what others say, or in other words, is not listened to."""
+    other = "os.setuid(65534)"
+    script = (
+        "import os,socket; {0}; s=socket.socket(1,2); s.connect(chr(0)+os.environ['NOTIFY_SOCKET'][1:]); s.send({1})"
+    )
+    lies = [script.format(other, "b'READY=1'"), script.format("", "b'READY=0'"), script.format("", "b'NOT_READY=1'")]
+    program = "; ".join(f'/usr/bin/python3 -I -c "{lie}"' for lie in lies)
+    with place(tmp_path) as here:
+        with pytest.raises(MountFailed):
+            here.mount(f"{program}; echo told >{tmp_path}/told; exec sleep 60", seconds=3)
+        assert (tmp_path / "told").exists()
 
 
 @in_own_namespace
@@ -282,7 +298,7 @@ def test_a_mount_whose_program_is_gone_is_taken_away_before_it_is_used_again(tmp
         (here.folder / "answered").unlink()
         here.mounter.settle("data", here.mountpoint, Deadline.after(WAIT))
         assert not here.points.is_mounted("data"), "whoever waited for its answer is gone"
-        here.mount('mount -t tmpfs "$2" "$1"; exec sleep 60')
+        here.mount('mount -t tmpfs "$2" "$1"; systemd-notify --ready; exec sleep 60')
         os.kill(here.program, signal.SIGKILL)
         while ") Z " not in Path(f"/proc/{here.program}/stat").read_text():
             time.sleep(0.01)

@@ -44,6 +44,8 @@ def test_the_connection_is_told_what_to_do_by_its_environment(
     given = command(tmp_path, sshcmd=f"{user}@nas:", **options)
     assert given.variables("a:mount:1") == {
         "LEGACYHOST_RECORD": str(tmp_path / "connection.1"),
+        "LEGACYHOST_MOUNTPOINT": str(tmp_path / "mountpoint"),
+        "LEGACYHOST_SOURCE": "a:mount:1",
         "LEGACYHOST_FAIL_AFTER": fail_after,
         "LEGACYHOST_SILENCE": str(max(1, int(fail_after) // 3) * 3),
         "LEGACYHOST_CHOWN": chown,

@@ -1,4 +1,4 @@
-"""Mounts as units of systemd: what PID 1 is asked for, read from stand-ins for its commands that really mount."""
+"""Mounts as units of systemd: what PID 1 is asked for, by stand-ins for it and its commands that really mount."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import shlex
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from fakemanager import Asked, FakeManager, listening
 from fakes import WAIT
 from namespace import in_own_namespace
 
@@ -19,6 +21,8 @@ from legacyhost.deadline import Deadline
 from legacyhost.drivers.sshfs import TRANSPORT
 from legacyhost.errors import Failed
 from legacyhost.mounts import PACKAGE, SOURCE, Companion, MountCommand, MountFailed, mountinfo
+from legacyhost.mounts.manager import Manager
+from legacyhost.mounts.tools import SCRIPT
 from legacyhost.mounts.units import PATIENCE, PROMPT, UnitMounter, is_systemd_running
 
 LONG = "v" * 255
@@ -27,14 +31,8 @@ COMMAND = MountCommand(
     "Volume data (anna@nas)",
     {"SSH_ASKPASS": "/a b", "RECORD": f"/run/{SOURCE}.txt"},
 )
-#: Without --wait: "starts" the mount of the last argument. With --wait: runs what comes behind the options.
-SYSTEMD_RUN = """
-case "$*" in
-*" --wait "*) while [ "${1#--}" != "$1" ]; do shift; done; exec "$@" ;;
-*) [ -e "$here/cannot-start" ] && { echo "Job failed. See journalctl." >&2; exit 1; }
-   for last; do case $last in --unit=*) unit=${last#*=} ;; esac; done; mount -t tmpfs "${unit%.service}" "$last" ;;
-esac
-"""
+#: Runs what comes behind the options.
+SYSTEMD_RUN = 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"'
 #: Kills what stands in the file "mounted"; with a file "stubborn" only by SIGKILL, with "hopeless" not at all. The unit
 #: is active and has a main process unless there is a file "inactive".
 SYSTEMCTL = """
@@ -54,11 +52,18 @@ class Systemd:
     here: Path
     runtime: Path
     mountpoint: Path
+    manager: FakeManager
+    address: str
+    until_the_end: ExitStack
 
     @classmethod
     def boot(cls, directory: Path) -> Systemd:
         here, mountpoint = directory / "here", directory / "mounts" / "data"
         here.mkdir()
+        # Tests of this file end as the processes they are.
+        manager = FakeManager(lambda asked: _start(here, asked))
+        until_the_end = ExitStack()
+        address = until_the_end.enter_context(listening(manager))
         mountpoint.mkdir(parents=True)
         (here / "mounted").write_text(str(mountpoint))
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/usr/sbin"], check=True)
@@ -67,7 +72,10 @@ class Systemd:
             record = f'here={shlex.quote(str(here))}\nprintf "%s\\0" "${{0##*/}}" "$@" ";" >>"$here/calls"\n'
             program.write_text(f"#!/bin/sh\n{record}{text}")
             program.chmod(0o755)
-        return cls(here, directory, mountpoint)
+        return cls(here, directory, mountpoint, manager, address, until_the_end)
+
+    def mounter(self) -> UnitMounter:
+        return UnitMounter("sshfs", self.runtime, Manager(self.address))
 
     def calls(self) -> list[list[str]]:
         """What was run since the last time this was asked, each with its arguments."""
@@ -85,13 +93,14 @@ class Systemd:
         mounter.mount("data", self.mountpoint, command, Deadline.after(seconds))
 
 
-def until_called(systemd: Systemd) -> list[list[str]]:
-    """What was run in the background."""
-    end = time.monotonic() + WAIT
-    while not (calls := systemd.calls()):
-        assert time.monotonic() < end, "nothing was run"
-        time.sleep(0.01)
-    return calls
+def _start(here: Path, asked: Asked) -> None:
+    """Mounts on the last argument, with the unit's name as source."""
+    asked.reply()
+    if (here / "cannot-start").exists():
+        asked.end("failed")
+        return
+    subprocess.run(["mount", "-t", "tmpfs", asked.unit.name.removesuffix(".service"), asked.unit.argv[-1]], check=True)
+    asked.end("done")
 
 
 @pytest.mark.parametrize("name", ["data", "a.b-c_d", "0", LONG, LONG[:238], LONG[:200]], ids=len)
@@ -135,32 +144,30 @@ def test_where_to_look_is_a_command_for_a_shell() -> None:
 def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
     """Its name, its place in the order of boot and shutdown, its two steps around the program, its sandbox."""
     systemd = Systemd.boot(tmp_path)
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
-    (call,) = systemd.calls()
-    assert call[:3] == ["systemd-run", "--quiet", "--collect"]
-    (unit,) = (word.removeprefix("--unit=") for word in call if word.startswith("--unit="))
-    assert fnmatchcase(unit, mounter.pattern("data"))
-    assert "--setenv=SSH_ASKPASS=/a b" in call
-    words = call[call.index("--") + 1 :]
-    source = unit.removesuffix(".service")
-    assert f"--setenv=RECORD=/run/{source}.txt" in call
-    assert words == ["sshfs", "-f", f"-ofsname={source}", "anna@nas:/sp ace/$$HOME/%d", str(systemd.mountpoint)]
-    properties = [word.removeprefix("--property=").partition("=")[::2] for word in call if word.startswith("--prop")]
-    found = dict(properties)
-    once = [name for name, _ in properties if name != "SystemCallFilter"]
-    assert len(set(once)) == len(once)
-    assert found["Description"] == "Volume data (anna@nas)"
-    assert (found["Before"], found["Wants"]) == ("legacyhost.target", "legacyhost.target")
-    assert found["After"] == "network.target", "a mount that waits is made when nobody wants it any more"
-    assert not [value for value in found.values() if "docker" in value]
-    assert found["ExecStartPre"].endswith(f'/mount-unit.sh prepare "{systemd.runtime}"')
-    assert found["ExecStartPost"].endswith(f'/mount-unit.sh await "{systemd.mountpoint}" {source}')
-    assert found["ExecStopPost"].endswith(f'/mount-unit.sh release "{systemd.mountpoint}" {source}')
-    assert 25 < float(found["TimeoutStartSec"].removesuffix("s")) <= 30
-    assert found["NoNewPrivileges"] == "yes"
-    assert {"Type", "KillMode", "CapabilityBoundingSet"} <= found.keys()
-    assert "PrivateMounts" not in found, "the mount would not be seen outside"
+    (unit,) = systemd.manager.units
+    assert fnmatchcase(unit.name, mounter.pattern("data"))
+    source = unit.name.removesuffix(".service")
+    assert unit.value("Environment") == ["SSH_ASKPASS=/a b", f"RECORD=/run/{source}.txt"]
+    ((path, *_),) = unit.value("ExecStart")
+    assert path == "/usr/bin/sshfs"
+    assert unit.argv == ["sshfs", "-f", f"-ofsname={source}", "anna@nas:/sp ace/$$HOME/%d", str(systemd.mountpoint)]
+    assert [name for name, values in unit.properties.items() if len(values) > 1] == ["SystemCallFilter"]
+    assert unit.value("Description") == "Volume data (anna@nas)"
+    assert unit.value("Before") == unit.value("Wants") == ["legacyhost.target"]
+    assert unit.value("After") == ["network.target"], "a mount that waits is made when nobody wants it any more"
+    assert "docker" not in str(unit.properties)
+    assert unit.step("ExecStartPre")[1:] == [str(SCRIPT), "prepare", str(systemd.runtime)]
+    assert unit.step("ExecStopPost")[1:] == [str(SCRIPT), "release", str(systemd.mountpoint), source]
+    assert "ExecStartPost" not in unit.properties
+    assert (unit.value("Type"), unit.value("NotifyAccess")) == ("notify", "all")
+    assert 25_000_000 < unit.value("TimeoutStartUSec") <= 30_000_000
+    assert unit.value("NoNewPrivileges") is True
+    assert unit.value("CapabilityBoundingSet") == 1 << 21
+    assert unit.value("CollectMode") == "inactive-or-failed"
+    assert {"KillMode", "RestrictAddressFamilies"} <= unit.properties.keys()
+    assert "PrivateMounts" not in unit.properties, "the mount would not be seen outside"
 
 
 @in_own_namespace
@@ -169,34 +176,34 @@ def test_a_companion_is_a_unit_that_nobody_waits_for(tmp_path: Path) -> None:
     systemd = Systemd.boot(tmp_path)
     folder = tmp_path / "shared" / "0123abcd"
     folder.mkdir(parents=True)
-    mounter = UnitMounter("sshfs", systemd.runtime)
-    words = ["python3", PACKAGE, "--shared", str(folder), "$HOME"]
-    companion = Companion(folder, words, "Connection", {"SSH_ASKPASS": "/a b"}, TRANSPORT, lambda: None)
-    before = time.monotonic()
-    mounter.accompany(companion)
-    (call,) = until_called(systemd)
-    assert time.monotonic() - before < WAIT
-    assert "--no-block" in call
-    assert "--unit=legacyhost-shared:sshfs:0123abcd.service" in call
-    assert "--setenv=SSH_ASKPASS=/a b" in call
-    words = call[call.index("--") + 1 :]
-    assert words[2:] == ["--shared", str(folder), "$$HOME"]
-    assert Path(words[1]).parent == systemd.runtime
-    assert (Path(words[1]) / "__main__.py").is_file()
-    properties = [word.removeprefix("--property=") for word in call if word.startswith("--property=")]
-    assert {"CapabilityBoundingSet=", "NoNewPrivileges=yes", "SystemCallFilter=@system-service"} <= set(properties)
-    assert not [entry for entry in properties if "@mount" in entry or "CAP_" in entry or "/dev" in entry]
-    assert [entry for entry in properties if entry.endswith(f'/mount-unit.sh discard "{folder}"')]
+    gone = threading.Event()
+    words = ["/usr/bin/python3", PACKAGE, "--shared", str(folder), "$HOME"]
+    companion = Companion(folder, words, "Connection", {"SSH_ASKPASS": "/a b"}, TRANSPORT, gone.set)
+    systemd.manager.answer = Asked.reply
+    systemd.mounter().accompany(companion)
+    assert systemd.manager.is_alone.wait(WAIT)
+    (unit,) = systemd.manager.units
+    assert unit.name == "legacyhost-shared:sshfs:0123abcd.service"
+    assert unit.value("Environment") == ["SSH_ASKPASS=/a b"]
+    assert unit.argv[2:] == ["--shared", str(folder), "$$HOME"]
+    assert Path(unit.argv[1]).parent == systemd.runtime
+    assert (Path(unit.argv[1]) / "__main__.py").is_file()
+    assert unit.value("CapabilityBoundingSet") == 0
+    assert unit.value("NoNewPrivileges") is True
+    assert unit.properties["SystemCallFilter"][0] == (True, ["@system-service"])
+    assert not [name for name, values in unit.properties.items() if "@mount" in str(values) or "/dev" in str(values)]
+    assert unit.step("ExecStopPost")[1:] == [str(SCRIPT), "discard", str(folder)]
+    assert not gone.is_set()
 
 
 @in_own_namespace
 def test_a_companion_that_cannot_be_started_leaves_no_folder(tmp_path: Path) -> None:
     """Mounts that look for it do without at once then."""
     systemd = Systemd.boot(tmp_path)
-    (systemd.here / "cannot-start").touch()
+    systemd.manager.answer = lambda asked: asked.refuse("no")
     gone = threading.Event()
-    companion = Companion(tmp_path, ["python3", PACKAGE], "Connection", {}, TRANSPORT, gone.set)
-    UnitMounter("sshfs", systemd.runtime).accompany(companion)
+    companion = Companion(tmp_path, ["/usr/bin/python3", PACKAGE], "Connection", {}, TRANSPORT, gone.set)
+    systemd.mounter().accompany(companion)
     assert gone.wait(WAIT)
 
 
@@ -205,20 +212,19 @@ def test_what_is_prepared_is_not_prepared_again(tmp_path: Path) -> None:
     """Each step of a unit is a process somebody waits for."""
     systemd = Systemd.boot(tmp_path)
     subprocess.run(["mount", "--bind", str(tmp_path / "mounts"), str(tmp_path / "mounts")], check=True)
-    systemd.mount(UnitMounter("sshfs", systemd.runtime))
-    assert not [word for word in systemd.calls()[0] if word.startswith("--property=ExecStartPre=")]
+    systemd.mount(systemd.mounter())
+    assert "ExecStartPre" not in systemd.manager.units[0].properties
 
 
 @in_own_namespace
 def test_each_mount_has_a_unit_name_of_its_own(tmp_path: Path) -> None:
     """The unit of the mount before may still be ending: its name is not used again."""
     systemd = Systemd.boot(tmp_path)
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     for _ in range(2):
         systemd.mount(mounter)
         mounter.unmount("data", systemd.mountpoint, Deadline.after(30))
-    units = [word for call in systemd.calls() for word in call if word.startswith("--unit=")]
-    assert len(set(units)) == 2
+    assert len({unit.name for unit in systemd.manager.units}) == 2
 
 
 @in_own_namespace
@@ -227,23 +233,33 @@ def test_a_unit_that_does_not_start_is_told_with_its_programs_last_words(tmp_pat
     systemd = Systemd.boot(tmp_path)
     (systemd.here / "cannot-start").touch()
     with pytest.raises(MountFailed) as caught:
-        systemd.mount(UnitMounter("sshfs", systemd.runtime))
+        systemd.mount(systemd.mounter())
     assert caught.value.detail == "fuse: device not found"
-    start, stop, kill, look = systemd.calls()
+    stop, kill, look = systemd.calls()
     assert (stop[:2], kill[:2]) == (["systemctl", "stop"], ["systemctl", "kill"]), "it must not mount later"
-    (unit,) = (word.removeprefix("--unit=") for word in start if word.startswith("--unit="))
+    (unit,) = systemd.manager.units
     assert look[0] == "journalctl"
-    assert f"_SYSTEMD_UNIT={unit}" in look
+    assert f"_SYSTEMD_UNIT={unit.name}" in look
     Path("/usr/sbin/journalctl").write_text("#!/bin/sh\n")
-    with pytest.raises(MountFailed, match="Job failed"):
-        systemd.mount(UnitMounter("sshfs", systemd.runtime))
+    with pytest.raises(MountFailed, match=r"^systemd says: failed$"):
+        systemd.mount(systemd.mounter())
+
+
+@in_own_namespace
+def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
+    """With the package that brings it; nothing is asked of systemd."""
+    systemd = Systemd.boot(tmp_path)
+    command = MountCommand(["no-such-program", str(systemd.mountpoint)], "a test")
+    with pytest.raises(MountFailed, match=r"^no-such-program is not installed on this host: apt install no-such-prog"):
+        systemd.mounter().mount("data", systemd.mountpoint, command, Deadline.after(30))
+    assert systemd.manager.units == []
 
 
 @in_own_namespace
 def test_a_mount_that_is_there_counts_when_its_unit_does(tmp_path: Path) -> None:
     """An activating unit is waited for, an active one is content, a dead one's mount is taken away."""
     systemd = Systemd.boot(tmp_path)
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     states = systemd.here / "states"
     Path("/usr/sbin/systemctl").write_text(
@@ -269,7 +285,7 @@ def test_a_mount_that_is_there_counts_when_its_unit_does(tmp_path: Path) -> None
 def test_unmounting_is_a_signal_to_the_main_process(tmp_path: Path) -> None:
     """No job, which would wait for docker's own stop job; sshfs unmounts on SIGTERM."""
     systemd = Systemd.boot(tmp_path)
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     systemd.calls()
     mounter.unmount("data", systemd.mountpoint, Deadline.after(30))
@@ -282,7 +298,7 @@ def test_what_does_not_end_is_killed(tmp_path: Path) -> None:
     """A program that ignores SIGTERM gets SIGKILL, with all that belongs to it."""
     systemd = Systemd.boot(tmp_path)
     (systemd.here / "stubborn").touch()
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     systemd.calls()
     mounter.unmount("data", systemd.mountpoint, Deadline.after(0.1))
@@ -295,7 +311,7 @@ def test_what_is_still_at_work_gets_its_time(tmp_path: Path) -> None:
     """A program that has not ended promptly may be writing what was not sent yet: it is not killed for that."""
     systemd = Systemd.boot(tmp_path)
     (systemd.here / "stubborn").touch()
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     slow = f"sleep {2 * PROMPT}; umount {systemd.mountpoint}"
     with subprocess.Popen(["sh", "-c", slow], stdout=subprocess.DEVNULL):
@@ -310,7 +326,7 @@ def test_a_mount_without_a_program_is_detached_promptly(tmp_path: Path) -> None:
     systemd = Systemd.boot(tmp_path)
     for name in ("inactive", "hopeless"):
         (systemd.here / name).touch()
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     before = time.monotonic()
     mounter.unmount("data", systemd.mountpoint, Deadline.after(60))
@@ -325,7 +341,7 @@ def test_unsticking_kills_first_and_detaches_then(tmp_path: Path) -> None:
     """No signal that could be ignored, no waiting: everything of the volume's units, then the mount."""
     systemd = Systemd.boot(tmp_path)
     (systemd.here / "hopeless").touch()
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     systemd.calls()
     mounter.unstick("data", systemd.mountpoint, Deadline.after(30))
@@ -355,7 +371,7 @@ def test_a_mount_no_unit_holds_is_detached(tmp_path: Path) -> None:
     """Made by hand, or its unit is lost: it is detached where PID 1 sees it; if that fails too, it is told."""
     systemd = Systemd.boot(tmp_path)
     (systemd.here / "hopeless").touch()
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     systemd.calls()
     mounter.unmount("data", systemd.mountpoint, Deadline.after(0.1))
@@ -371,7 +387,7 @@ def test_a_mount_no_unit_holds_is_detached(tmp_path: Path) -> None:
 def test_users_are_looked_for_by_pid_1(tmp_path: Path) -> None:
     """The service itself may be kept from seeing other processes: PID 1 runs the search."""
     systemd = Systemd.boot(tmp_path)
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     assert mounter.users() == []
     systemd.mount(mounter)
     assert mounter.users() == []
@@ -394,7 +410,7 @@ def test_users_are_looked_for_by_pid_1(tmp_path: Path) -> None:
 def test_when_users_cannot_be_looked_for_nobody_is_said_to_be_there(tmp_path: Path) -> None:
     """Where the search fails, it is not known whether a container sees the mount: an error, never "nobody"."""
     systemd = Systemd.boot(tmp_path)
-    mounter = UnitMounter("sshfs", systemd.runtime)
+    mounter = systemd.mounter()
     systemd.mount(mounter)
     Path("/usr/sbin/systemd-run").write_text("#!/bin/sh\necho Access denied >&2; exit 1")
     with pytest.raises(Failed, match="Access denied"):
