@@ -91,8 +91,9 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
 
     def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
         """Answer the first request of a connection, and those that follow on one that is kept."""
-        # What came with the first, and what comes then.
-        further = http.RequestParser(self.cfg, iter(req.unreader.read, b""), addr)
+        # What came with the first, and what comes then; what is left of a body that nobody wanted is no request.
+        further = http.RequestParser(self.cfg, client, addr)
+        further.unreader, further.mesg = req.unreader, req
         while True:
             is_kept = self._answer(listener, req, client, addr)
             self._forget(client)

@@ -164,3 +164,16 @@ def test_a_body_that_was_not_read_is_no_request() -> None:
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b"\r\nConnection: close\r\n" in reply
     assert reply.count(b"HTTP/1.1") == 1
+
+
+def test_a_body_that_nobody_wanted_is_no_request() -> None:
+    """Of the first request on a connection, as of any other."""
+    unwanted = ASKED[:-2].replace(b"POST /Plugin.Activate", b"GET /health").replace(b": 2", b": %d" % len(ASKED))
+    for parts, statuses in (
+        ([unwanted + ASKED, ASKED], [b"503", b"500"]),
+        ([unwanted, ASKED, ASKED], [b"503", b"500"]),
+        ([ASKED, unwanted + ASKED, ASKED], [b"500", b"503", b"500"]),
+    ):
+        replies, rest = exchange(*parts, replies=len(statuses))
+        assert [reply.split()[1] for reply in replies] == statuses
+        assert rest == b""
