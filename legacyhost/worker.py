@@ -15,6 +15,7 @@ import select
 import socket
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from gunicorn import http
@@ -22,6 +23,7 @@ from gunicorn.http import wsgi
 from gunicorn.workers.sync import SyncWorker
 
 from legacyhost import log
+from legacyhost.threads import Threads
 
 #: Seconds a stop gives a connection that was accepted just before to bring its request.
 LINGER = 0.5
@@ -61,6 +63,7 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         self._accepted: set[socket.socket] = set()
         self._at_work: set[object] = set()
         self._changed = threading.Condition()
+        self._threads = Threads("call")
         super().init_process()
 
     def accept(self, listener: Any) -> None:
@@ -75,9 +78,8 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         client.setblocking(True)
         with self._changed:
             self._accepted.add(client)
-        arguments = (listener, client, address)
         try:
-            threading.Thread(target=self.handle, args=arguments, name="call", daemon=True).start()
+            self._threads.do(partial(self.handle, listener, client, address))
         except RuntimeError as error:
             log.event(log.ERROR, f"a connection is closed unanswered: {error}")
             self._forget(client)
