@@ -35,7 +35,7 @@ class Mounting:
         self.driver = driver
         self._mountpoints = mountpoints
         self._mounter = mounter
-        self._runtime = runtime
+        self._runtime, self._folders = runtime, runtime / "volumes"
         #: Volume to (moment, error) of its last failed mount, for those who waited for that very attempt.
         self._failures: dict[str, tuple[float, PluginError]] = {}
         #: Volumes whose mount is being made: mountinfo shows it before the remote host has said anything.
@@ -63,13 +63,12 @@ class Mounting:
             return MOUNTING
         return self._state(name, self.source(name), is_held=is_held)
 
-    def look(self, name: str, *, is_held: bool) -> tuple[str, str, Connection | None]:
-        """What path(), state() and connection() give, of one moment."""
+    def look(self, name: str, *, is_held: bool) -> tuple[str | None, str, Connection | None]:
+        """What source(), state() and connection() give, of one moment."""
         if name in self._making:
-            return "", MOUNTING, None
+            return None, MOUNTING, None
         source = self.source(name)
-        path = self.mountpoint(name) if source else ""
-        return path, self._state(name, source, is_held=is_held), self._connection(name, source)
+        return source, self._state(name, source, is_held=is_held), self._connection(name, source)
 
     def _state(self, name: str, source: str | None, *, is_held: bool) -> str:
         if source is None:
@@ -269,7 +268,7 @@ class Mounting:
             return command
 
     def _folder(self, name: str) -> Path:
-        return self._runtime / "volumes" / name
+        return self._folders / name
 
 
 def _most_of(deadline: Deadline) -> float:

@@ -87,12 +87,13 @@ class Volumes:
             held: int | str = self._holds.total(name)
         except Failed as error:
             held = error.message
-        path, state, connection = self._mounting.look(name, is_held=held != 0)
+        source, state, connection = self._mounting.look(name, is_held=held != 0)
         past, driver = self._history.of(name), self._mounting.driver
-        made_of = volume, path, held, state, connection, past, driver
+        made_of = volume, source, held, state, connection, past, driver
         shown = self._shown.get(name, made_of)
         if shown is not None:
             return shown
+        path = self._mounting.mountpoint(name) if source else ""
         described = {**status(state, past, connection), "holders": held, **driver.describe(volume)}
         return self._shown.put(name, made_of, VolumeInfo(name, path, volume.created, described))
 

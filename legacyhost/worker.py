@@ -15,13 +15,16 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gunicorn import http
 from gunicorn.http import wsgi
 from gunicorn.workers.sync import SyncWorker
 
-from legacyhost import log
+from legacyhost import log, plain
+from legacyhost.threads import Threads
 
 #: Seconds a stop gives a connection that was accepted just before to bring its request.
 LINGER = 0.5
@@ -31,6 +34,8 @@ TOO_LARGE = 413
 BREATH = 0.1
 #: Seconds for which a connection is kept without a request.
 IDLE = 30.0
+#: Bytes, as many as gunicorn reads at a time.
+PIECE = 8192
 
 
 class Whole:
@@ -54,6 +59,22 @@ class Whole:
         return getattr(self._client, name)
 
 
+class Begun:
+    """A connection that gunicorn reads where ``begin`` has left it; that gives what it has read too far, or the end."""
+
+    def __init__(self, client: Any, begin: Callable[[], bytes]) -> None:
+        self.client = client
+        self._begin: Callable[[], bytes] | None = begin
+
+    def recv(self, size: int) -> bytes:
+        begin, self._begin = self._begin, None
+        data: bytes = begin() if begin else self.client.recv(size)
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+
 class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
     """Each connection is served by a thread of its own; it carries one call, or more if the client says so."""
 
@@ -61,6 +82,7 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         self._accepted: set[socket.socket] = set()
         self._at_work: set[object] = set()
         self._changed = threading.Condition()
+        self._threads = Threads("call")
         super().init_process()
 
     def accept(self, listener: Any) -> None:
@@ -75,39 +97,56 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         client.setblocking(True)
         with self._changed:
             self._accepted.add(client)
-        arguments = (listener, client, address)
         try:
-            threading.Thread(target=self.handle, args=arguments, name="call", daemon=True).start()
+            self._threads.do(partial(self.handle, listener, client, address))
         except RuntimeError as error:
             log.event(log.ERROR, f"a connection is closed unanswered: {error}")
-            self._forget(client)
+            with self._changed:
+                self._accepted.discard(client)
             client.close()
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
         try:
-            super().handle(listener, client, addr)
+            super().handle(listener, Begun(client, lambda: self._answer_plain(listener, client)), addr)
         finally:
-            self._forget(client)
+            with self._changed:
+                self._accepted.discard(client)
+                self._changed.notify_all()
 
-    def handle_request(self, listener: Any, req: Any, client: Any, addr: Any) -> None:
-        """Answer the first request of a connection, and those that follow on one that is kept."""
-        # What came with the first, and what comes then.
-        further = http.RequestParser(self.cfg, iter(req.unreader.read, b""), addr)
+    def _answer_plain(self, listener: Any, client: Any) -> bytes:
+        """Answer requests as long as they are plain; what has come of one that is not. Empty: that is all."""
+        server = listener.getsockname()
+        data: bytes = client.recv(PIECE)
+        while request := plain.whole(self.cfg, data, server):
+            call = self._begin(client)
+            try:
+                is_kept = self.alive and request.head.asks_to_be_kept
+                client.sendall(plain.reply(self.wsgi, request, is_kept=is_kept))
+            finally:
+                self._end(call)
+            if not is_kept:
+                return b""
+            data = request.rest or (client.recv(PIECE) if _comes(client) else b"")
+        return data
+
+    def handle_request(self, listener: Any, req: Any, begun: Any, addr: Any) -> None:
+        """Answer the first request of a connection that is not plain, and those that follow if it is kept."""
+        client = begun.client
+        # What came with the first, and what comes then; what is left of a body that nobody wanted is no request.
+        further = http.RequestParser(self.cfg, begun, addr)
+        further.unreader, further.mesg = req.unreader, req
         while True:
             is_kept = self._answer(listener, req, client, addr)
-            self._forget(client)
             if not is_kept or not _has_more(req.unreader, client):
                 return
             req = next(further)
 
     def _answer(self, listener: Any, req: Any, client: Any, addr: Any) -> bool:
         """Whether the connection is kept."""
-        call, whole = object(), Whole(client)
-        with self._changed:
-            self._at_work.add(call)
+        call, whole = self._begin(client), Whole(client)
         try:
             response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
-            is_kept = self.alive and _asks_to_be_kept(req)
+            is_kept = self.alive and plain.asks_to_be_kept(req)
             parts = self.wsgi(environ, response.start_response)
             # What is left of a body that was too long would be taken for the next request.
             if not is_kept or response.status_code == TOO_LARGE:
@@ -118,9 +157,20 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
             whole.send_reply()
             return not response.should_close()
         finally:
-            with self._changed:
-                self._at_work.discard(call)
-                self._changed.notify_all()
+            self._end(call)
+
+    def _begin(self, client: Any) -> object:
+        """A call is at work; its connection has brought it."""
+        call = object()
+        with self._changed:
+            self._at_work.add(call)
+            self._accepted.discard(client)
+        return call
+
+    def _end(self, call: object) -> None:
+        with self._changed:
+            self._at_work.discard(call)
+            self._changed.notify_all()
 
     def run(self) -> None:
         """Until a signal; then finish the calls at work, serve others meanwhile, and wait for nobody who is silent."""
@@ -142,20 +192,14 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
             except BlockingIOError:
                 continue
 
-    def _forget(self, client: socket.socket) -> None:
-        with self._changed:
-            self._accepted.discard(client)
-            self._changed.notify_all()
-
-
-def _asks_to_be_kept(request: Any) -> bool:
-    return any(name == "CONNECTION" and value.strip().lower() == "keep-alive" for name, value in request.headers)
-
 
 def _has_more(unreader: Any, client: Any) -> bool:
     """Whether something comes of a client that is there; it has been read already, or is waited for."""
-    if unreader.buf.tell():
-        return True
+    return bool(unreader.buf.tell()) or (_comes(client) and bool(client.recv(1, socket.MSG_PEEK)))
+
+
+def _comes(client: Any) -> bool:
+    """Whether something does, be it the end, while the connection is kept."""
     waiting = select.poll()
     waiting.register(client, select.POLLIN)
-    return bool(waiting.poll(IDLE * 1000)) and bool(client.recv(1, socket.MSG_PEEK))
+    return bool(waiting.poll(IDLE * 1000))

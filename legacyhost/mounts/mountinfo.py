@@ -51,12 +51,12 @@ class _Watched:
 
     poll(2) tells that of an open mountinfo (proc_pid_mountinfo(5)), and does before mount(2) or umount(2) returns,
     whoever called it: what was mounted before a question is in the answer. Each open file is told once, so a process
-    has its own.
+    has its own; it shows the mount namespace in which it was opened, which no process here ever leaves.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._of: tuple[int, int] | None = None
+        self._of = 0
         self._mounts: Sequence[Mount] = ()
         self._tops: Mapping[str, Mount] = {}
 
@@ -71,14 +71,14 @@ class _Watched:
             return self._tops
 
     def _look(self) -> None:
-        own = os.getpid(), os.stat("/proc/self/ns/mnt").st_ino  # noqa: PTH116 - at each question
+        own = os.getpid()
         if own != self._of:
             self._file = MOUNTINFO.open("rb", buffering=0)
             self._changed = select.poll()
             self._changed.register(self._file, select.POLLPRI)
         elif not self._changed.poll(0):
             return
-        self._of = None  # if it cannot be read now, begin anew
+        self._of = 0  # if it cannot be read now, begin anew
         self._file.seek(0)
         self._mounts = _parse_bytes(self._file.read())
         self._tops = {mount.mountpoint: mount for mount in self._mounts}

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "legacyhost"
 #: Each third-party package, and the only modules that may know it.
 DOORS = {
     "falcon": {"legacyhost.web"},
-    "gunicorn": {"legacyhost.server", "legacyhost.worker"},
+    "gunicorn": {"legacyhost.server", "legacyhost.worker", "legacyhost.plain"},
     "sdnotify": {"legacyhost.notify"},
     "systemd": {"legacyhost.log"},
     "jeepney": {"legacyhost.mounts.manager"},
@@ -41,6 +41,9 @@ MAY_KNOW = {
     "legacyhost.web": {"errors", "wire", "rpc", "log"},
     "legacyhost.notify": {"log"},
     "legacyhost.log": set(),
+    "legacyhost.threads": set(),
+    "legacyhost.plain": set(),
+    "legacyhost.worker": {"log", "plain", "threads"},
     "legacyhost.client": {"errors"},
     "legacyhost.surfaces": {"errors", "rpc", "wire"},
     "legacyhost.ssh": {"errors", "deadline"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -161,12 +160,3 @@ def test_threads_see_what_was_mounted_before_they_asked(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(len(points)) as pool:
         assert [*pool.map(mount_and_look, points)] == [["here", None] * 10] * len(points)
-
-
-@in_own_namespace
-def test_another_namespace_is_another_table(tmp_path: Path) -> None:
-    """A process that enters one sees its mounts."""
-    assert source_of(tmp_path) is None
-    assert ctypes.CDLL(None).unshare(0x00020000) == 0  # CLONE_NEWNS
-    subprocess.run(["mount", "-t", "tmpfs", "inside", str(tmp_path)], check=True)
-    assert source_of(tmp_path) == "inside"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import socket
 import sys
@@ -15,6 +16,7 @@ import pytest
 from fakes import WAIT
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
+from gunicorn.http.message import Request
 
 from legacyhost.web import BODY_LIMIT, NotServingPlugin, create_app
 from legacyhost.worker import ThreadPerConnection
@@ -80,9 +82,11 @@ def test_what_is_not_answered_is_not_begun() -> None:
 ASKED = b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nConnection: Keep-Alive\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def exchange(*sent: bytes, replies: int, alive: bool = True) -> tuple[list[bytes], bytes]:
+STARTING = create_app(lambda: NotServingPlugin("foo", "it is starting"))
+
+
+def exchange(*sent: bytes, replies: int, alive: bool = True, app: Any = STARTING) -> tuple[list[bytes], bytes]:
     """The replies on one connection, each as it was sent, and what came behind them: nothing, at the end."""
-    app = create_app(lambda: NotServingPlugin("foo", "it is starting"))
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     made = worker(app)
     made.alive = alive
@@ -164,3 +168,108 @@ def test_a_body_that_was_not_read_is_no_request() -> None:
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b"\r\nConnection: close\r\n" in reply
     assert reply.count(b"HTTP/1.1") == 1
+
+
+def test_a_body_that_nobody_wanted_is_no_request() -> None:
+    """Of the first request on a connection, as of any other."""
+    unwanted = ASKED[:-2].replace(b"POST /Plugin.Activate", b"GET /health").replace(b": 2", b": %d" % len(ASKED))
+    for parts, statuses in (
+        ([unwanted + ASKED, ASKED], [b"503", b"500"]),
+        ([unwanted, ASKED, ASKED], [b"503", b"500"]),
+        ([ASKED, unwanted + ASKED, ASKED], [b"500", b"503", b"500"]),
+    ):
+        replies, rest = exchange(*parts, replies=len(statuses))
+        assert [reply.split()[1] for reply in replies] == statuses
+        assert rest == b""
+
+
+def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Replies with the request, as it was understood; with what its body is, unless nobody shall want that."""
+    seen = {key: value for key, value in environ.items() if key.startswith("HTTP_") or key.isupper()}
+    body = b"" if environ["PATH_INFO"] == "/unread" else environ["wsgi.input"].read()
+    reply = repr((sorted(seen.items()), body[:100], len(body))).encode()
+    start_response("200 OK", [("Content-Length", str(len(reply)))])
+    return [reply]
+
+
+def request(path: bytes, body: bytes, *headers: bytes) -> bytes:
+    lines = [b"POST %s HTTP/1.1" % path, b"Host: x", b"Connection: keep-alive", *headers]
+    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
+
+
+CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+#: Plain ones and others; each leaves the connection open.
+REQUESTS = {
+    "one": request(b"/a", b"one"),
+    "two": request(b"/a", b"two"),
+    "with an end of a head in it": request(b"/a", b"\r\n\r\nx" * 3),
+    "empty": request(b"/a", b""),
+    "elsewhere": request(b"/b", b"one"),
+    "unread": request(b"/unread", b"POST /a HTTP/1.1\r\n\r\n"),
+    "unread, long": request(b"/unread", b"z" * 100_000),
+    "long": request(b"/a", b"z" * 100_000),
+    "just longer than a piece": request(b"/a", b"z" * 8193),
+    "something else in it": request(b"/a", b"one", b"X-Number: 1"),
+    "chunked": CHUNKED + b"3\r\none\r\n0\r\n\r\n",
+    "without a body": b"GET /a HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n",
+    "1.0": b"POST /a HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\none",
+}
+
+
+def _bodies(replies: list[bytes]) -> list[bytes]:
+    return [reply.partition(b"\r\n\r\n")[2] for reply in replies]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30, 90, None], ids=str)
+def test_requests_on_one_connection_are_understood_as_each_on_its_own(cut: int | None) -> None:
+    """In any order, in whatever pieces they come: all at once, each whole, each in two."""
+    alone = {name: _bodies(exchange(sent, replies=1, app=echo)[0])[0] for name, sent in REQUESTS.items()}
+    for first, second in itertools.product(REQUESTS, repeat=2):
+        names = [first, first, second, second, first]
+        sent = [REQUESTS[name] for name in names]
+        parts = [b"".join(sent)] if cut is None else [part for one in sent for part in (one[:cut], one[cut:]) if part]
+        replies, rest = exchange(*parts, replies=len(names), app=echo)
+        assert _bodies(replies) == [alone[name] for name in names], (first, second)
+        assert rest == b""
+
+
+def test_what_was_seen_before_is_not_parsed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gunicorn says what a head means; on whichever connection it comes again, it means the same."""
+    parsed: list[object] = []
+    parse = Request.parse
+
+    def counted(self: Request, *arguments: Any) -> Any:
+        parsed.append(self)
+        return parse(self, *arguments)
+
+    monkeypatch.setattr(Request, "parse", counted)
+    made, body = worker(echo), b"{}"
+    for _ in range(5):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.settimeout(WAIT)
+            ours.sendall(request(b"/a", body).replace(b"keep-alive", b"close"))
+            ours.shutdown(socket.SHUT_WR)
+            made.handle(theirs, theirs, "")
+            assert ours.recv(1 << 16).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert len(parsed) == 1 + 5, "the head, once; and what gunicorn is given at the end of each connection: nothing"
+
+
+def test_a_connection_may_end_in_the_middle_of_a_request() -> None:
+    """After others like it: what was cut off is never taken for the whole, and nothing hangs."""
+    for length in range(1, len(REQUESTS["one"])):
+        replies, rest = exchange(*[REQUESTS["one"]] * 3, REQUESTS["one"][:length], replies=3, app=echo)
+        assert len(replies) == 3
+        assert b"200 OK" not in rest or b"b'one'" not in rest, length
+
+
+@pytest.mark.parametrize("name", ["one", "something else in it"])
+def test_a_defect_is_an_answer_and_the_end_of_the_connection(name: str) -> None:
+    """Whoever reads the request."""
+
+    def broken(*_: object) -> list[bytes]:
+        raise ValueError("a defect")
+
+    replies, rest = exchange(REQUESTS[name] * 2, replies=1, app=broken)
+    assert replies[0].startswith(b"HTTP/1.1 500 ")
+    assert rest == b""
