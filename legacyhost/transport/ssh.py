@@ -10,8 +10,8 @@ from _collections_abc import Sequence
 
 #: sshfs's end, as standard input and output; signal(7).
 SOCKET, SIGKILL = 0, 9
-#: Bytes: read at once; of what it says.
-CHUNK, KEPT, LONGEST_ERROR = 1 << 18, 4096, 200
+#: Bytes: read at once (for 128 KiB or more malloc(3) goes to the kernel each time); of what it says.
+CHUNK, KEPT, LONGEST_ERROR = 1 << 16, 4096, 200
 #: Seconds that it gets to end by itself.
 PATIENCE = 2.0
 

@@ -41,6 +41,11 @@ def ends(start: Start, words: str, fail_after: float = 30) -> FakeSsh:
     return ssh
 
 
+def page_faults(pid: int) -> int:
+    """Of a process, those for which nothing was read; proc(5)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
 @pytest.mark.parametrize(("chown", "answer"), [("ignore", NOTHING), ("strict", OWNER)])
 def test_a_change_of_an_owner_goes_through_or_not(start: Start, chown: str, answer: bytes) -> None:
     """As it was ordered; what comes before and behind it goes through with both."""
@@ -69,6 +74,16 @@ def test_use_is_noted_in_the_time_of_the_record(start: Start) -> None:
     os.utime(ssh.path, (1, 1))
     again.exchange(FRAME)
     until(lambda: ssh.path.stat().st_mtime > 1, "noted")
+
+
+def test_a_request_takes_no_memory_from_the_kernel(start: Start) -> None:
+    """As a read of much would each time, and that costs more than all else that is done for a small one."""
+    line = start(ECHO).line()
+    line.exchange(FRAME)
+    before = page_faults(line.process.pid)
+    for _ in range(300):
+        line.exchange(FRAME)
+    assert page_faults(line.process.pid) - before < 150
 
 
 @pytest.mark.parametrize("chown", ["ignore", "strict"])
