@@ -10,7 +10,6 @@ import pytest
 from system.installed import Installed
 from system.machine import Machine
 
-
 SECRET = "s3cret-of-the-attacks"
 SOCKET = "/run/docker/plugins/sshfs.sock"
 #: The most by systemd-analyze security. Mounts are made where containers see them, so without a mount namespace.
