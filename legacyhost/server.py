@@ -9,6 +9,7 @@ Docker would repeat without its content (moby pkg/plugins/client.go).
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -94,6 +95,7 @@ class Server:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)  # the watchdog's: whoever does not answer shall end at once
         for number in MEANINGLESS:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which what is started from here would inherit
+        gc.freeze()  # the libraries stay: no garbage is looked for in them
         self._host.start()
         watch(self._notifier, self._address, lambda: self._host.status)
 
