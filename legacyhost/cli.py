@@ -13,26 +13,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 
 from legacyhost import __version__, log
-from legacyhost.commands import (
-    Commands,
-    Parser,
-    call,
-    completion,
-    credential,
-    doctor,
-    examples,
-    importing,
-    service,
-    trust,
-    volumes,
-)
+from legacyhost.commands import Commands, Parser, examples, service
 from legacyhost.errors import InvalidRequest, PluginError
 from legacyhost.wire import printable
 
-#: In the order in which help shows them.
-MODULES = (volumes, doctor, trust, credential, importing, call, service)
 #: More than any message needs.
 LONGEST = 4000
 #: With these, and without a name, it is standard output that cannot be written.
@@ -78,8 +65,11 @@ def _main(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors=errors)  # what a terminal cannot show or has sent is no reason to fail
     try:
         if arguments and arguments[0] == "__complete":
+            from legacyhost.commands import completion
+
             return completion.complete(parser(), arguments[1:])
-        options = parser().parse_args(arguments)
+        # What runs for weeks has nothing of the others.
+        options = (parser([service]) if arguments[:1] == ["serve"] else parser()).parse_args(arguments)
         status: int = options.run(options)
     except PluginError as error:
         _tell(error.message)
@@ -98,8 +88,15 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def parser() -> Parser:
-    """What understands the command line."""
+def modules() -> Sequence[ModuleType]:
+    """All groups of subcommands, in the order in which help shows them."""
+    from legacyhost.commands import call, credential, doctor, importing, trust, volumes
+
+    return volumes, doctor, trust, credential, importing, call, service
+
+
+def parser(groups: Sequence[ModuleType] = ()) -> Parser:
+    """What understands the command line: the subcommands of these groups, or all."""
     whole = Parser(
         prog="legacyhost",
         description="A host for Docker's legacy plugins: SSH directories as Docker and Podman volumes.",
@@ -108,6 +105,6 @@ def parser() -> Parser:
     )
     whole.add_argument("--version", action="version", version=f"legacyhost {__version__}")
     commands = Commands(whole)
-    for module in MODULES:
+    for module in groups or modules():
         module.add(commands)
     return whole

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -155,6 +154,8 @@ def _text(section: Mapping[str, object], key: str, default: str, prefix: str = "
 def _only(section: Mapping[str, object], prefix: str, *known: str) -> None:
     for key in section:
         if key not in known:
+            import difflib
+
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
             raise ValueError(f"unknown setting {prefix}{printable(key)}{hint}")

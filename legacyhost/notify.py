@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -14,25 +13,16 @@ from legacyhost import log
 
 #: Seconds between two looks at the server while it is starting.
 EAGER = 0.02
-#: Bytes of a notice; a status is a sentence.
-LONGEST = 1 << 16
 #: Seconds within which a healthy server answers a health check.
 PATIENCE = 10.0
 
 
 class Notifier:
-    """Says things to systemd, or to nobody where there is no systemd.
-
-    systemd listens to the main process alone (NotifyAccess=main): the process that made this passes on what those that
-    are forked from it have to say.
-    """
+    """Says things to systemd, or to nobody where there is no systemd."""
 
     def __init__(self) -> None:
-        """Takes NOTIFY_SOCKET out of the environment: gunicorn would say READY before a worker can answer."""
+        """Takes NOTIFY_SOCKET out of the environment: what is started from here has nothing to say."""
         self._systemd = sdnotify.SystemdNotifier()
-        self._main = os.getpid()
-        self._heard, self._forked = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        threading.Thread(target=self._pass_on, name="notices", daemon=True).start()
         os.environ.pop("NOTIFY_SOCKET", None)
         microseconds = os.environ.pop("WATCHDOG_USEC", "")
         os.environ.pop("WATCHDOG_PID", None)
@@ -40,28 +30,16 @@ class Notifier:
         self.interval = int(microseconds) / 3e6 if microseconds.isdigit() else 10.0
 
     def ready(self, status: str) -> None:
-        self._say(f"READY=1\nSTATUS={status}")
+        self._systemd.notify(f"READY=1\nSTATUS={status}")
 
     def status(self, text: str) -> None:
-        self._say(f"STATUS={text}")
+        self._systemd.notify(f"STATUS={text}")
 
     def stopping(self) -> None:
-        self._say("STOPPING=1\nSTATUS=finishing the calls in flight")
+        self._systemd.notify("STOPPING=1\nSTATUS=finishing the calls in flight")
 
     def alive(self) -> None:
-        self._say("WATCHDOG=1")
-
-    def _say(self, notice: str) -> None:
-        if os.getpid() == self._main:
-            self._systemd.notify(notice)
-        else:
-            self._forked.send(notice.encode())
-
-    def _pass_on(self) -> None:
-        # Signals are for the thread that waits for them.
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        while True:
-            self._systemd.notify(self._heard.recv(LONGEST).decode())
+        self._systemd.notify("WATCHDOG=1")
 
 
 def watch(notifier: Notifier, address: str, status: Callable[[], str]) -> None:

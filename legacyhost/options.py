@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,6 +63,8 @@ class Options:
             return self._by_key[key]
         if key in self._refused:
             raise InvalidRequest(f"option {printable(name)} is refused: {self._refused[key]}")
+        import difflib
+
         near = difflib.get_close_matches(key, self._by_key, n=1)
         hint = f"; did you mean {self._by_key[near[0]].name}?" if near else ""
         raise InvalidRequest(f"unknown option {printable(name)}{hint}")

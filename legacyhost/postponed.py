@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 
 
-def postpone(name: str, functions: Sequence[str] = ()) -> None:
-    """Have a top-level module imported when something of it is wanted first, not when it is named.
+def postpone(name: str, functions: Sequence[str] = (), *, is_package: bool = False, **given: object) -> None:
+    """Have a module imported when something of it is wanted first, not when it is named.
 
     Until then a module without content stands in its place, which asks for the real one and hands on what that has.
-    ``functions`` may be taken out of it by name, and have it imported when they are called.
+    ``functions`` may be taken out of it by name, and have it imported when they are called; what is ``given`` is had
+    without. ``is_package``: parts of it are imported by their own names.
     """
     if name in sys.modules:
         return
@@ -30,7 +31,12 @@ def postpone(name: str, functions: Sequence[str] = ()) -> None:
         return call
 
     def load_first(attribute: str) -> object:
+        if attribute == "__path__" and not is_package:
+            raise AttributeError(attribute)  # "from it import" asks for that
         return postponed(attribute) if attribute in functions else load(attribute)
 
-    stand_in.__dict__["__getattr__"] = load_first
+    stand_in.__dict__.update(given, __getattr__=load_first)
     sys.modules[name] = stand_in
+    parent, _, last = name.rpartition(".")
+    if parent:
+        setattr(importlib.import_module(parent), last, stand_in)

@@ -1,14 +1,14 @@
 """gunicorn around the application: the only door to it.
 
-One worker process, because holds and turns are shared; in it a thread for each call (worker.py), because a Mount may
-wait for a remote host while everything else goes on. Each reply closes its connection: a restart then never meets a
-request that came in on a connection about to be closed, which Docker would repeat without its content (moby
-pkg/plugins/client.go).
+One process, because holds and turns are shared: gunicorn's worker without its master, whose work is systemd's: it keeps
+the socket, starts the service again when it has ended, and ends it when it does not answer (WatchdogSec=). In it is a
+thread for each call (worker.py), because a Mount may wait for a remote host while everything else goes on. Each reply
+closes its connection: a restart then never meets a request that came in on a connection about to be closed, which
+Docker would repeat without its content (moby pkg/plugins/client.go).
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import signal
@@ -19,21 +19,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
+from gunicorn import sock
+from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from legacyhost.errors import ConfigError
 from legacyhost.notify import Notifier, watch
 from legacyhost.plugin import Host
 from legacyhost.web import create_app
+from legacyhost.worker import ThreadPerConnection
 
 #: Seconds a stop waits for calls in flight; the longest is a Mount with timeout=100 whose failure is explained.
 GRACE = 120
 FIRST_DESCRIPTOR = 3
 #: Bytes (unix(7)).
 LONGEST_PATH = 107
-PR_SET_PDEATHSIG = 1
+#: Of gunicorn's master: an upgrade is a restart of the service, and there is no other process.
+MEANINGLESS = (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class _Quiet(Logger):  # type: ignore[misc]
@@ -43,96 +45,63 @@ class _Quiet(Logger):  # type: ignore[misc]
         self.access_log.propagate = False
 
 
-class _Master(Arbiter):  # type: ignore[misc]
-    """gunicorn's master without what would change the number of workers or replace them while calls are at work."""
-
-    def handle_hup(self) -> None:
-        self.kill_workers(signal.SIGHUP)
-
-    def handle_ttin(self) -> None:
-        """One worker, always."""
-
-    def handle_ttou(self) -> None:
-        """One worker, always."""
-
-    def handle_usr2(self) -> None:
-        """An upgrade is a restart of the service; systemd keeps the socket."""
-
-    def handle_winch(self) -> None:
-        """Never without a worker."""
-
-    def stop(self, graceful: bool = True) -> None:
-        self.app.notifier.stopping()
-        super().stop(graceful)
-
-
-class Server(BaseApplication):  # type: ignore[misc]
+class Server:
     """One plugin on one socket: the inherited one, or ``path`` for development."""
 
-    def __init__(self, host: Host, address: str, bind: str, temporary: Path) -> None:
-        self._temporary = temporary
-        self.notifier = Notifier()
+    def __init__(self, host: Host, address: str, temporary: Path) -> None:
         self._host = host
         self._address = address
-        self._bind = bind
-        super().__init__()
-
-    def load_config(self) -> None:
+        self._notifier = Notifier()
+        self._settings = Config()
         settings = {
-            "bind": self._bind,
-            "workers": 1,
-            "worker_class": "legacyhost.worker.ThreadPerConnection",
+            "bind": f"unix:{address}",
             "backlog": 4096,  # gunicorn sets it on an inherited socket too; the kernel's own limit is below
-            "timeout": 60,
             "graceful_timeout": GRACE,
             "umask": 0o077,
-            "chdir": "/",
-            "worker_tmp_dir": str(self._temporary),  # /tmp is read-only to the service
-            "proc_name": "legacyhost",
-            "logger_class": _Quiet,
-            "pre_fork": _settle,
-            "post_worker_init": self._start_worker,
-            "control_socket_disable": True,  # gunicorn 25 and later would make a socket of its own
+            "worker_tmp_dir": str(temporary),  # /tmp is read-only to the service
+            "post_worker_init": self._started,
         }
         for name, value in settings.items():
-            if name in self.cfg.settings:
-                self.cfg.set(name, value)
+            self._settings.set(name, value)
 
-    def load(self) -> Callable[..., Any]:
-        self._host.start()
+    def run(self, descriptor: int | None) -> None:
+        """Serve until a signal ends it: on the socket with that descriptor, or on one that is made at the address."""
+        log = _Quiet(self._settings)
+        listeners = sock.create_sockets(self._settings, log, [] if descriptor is None else [descriptor])
+        try:
+            parent, pause = os.getppid(), self._settings.timeout
+            ThreadPerConnection(1, parent, listeners, self, pause, self._settings, log).init_process()
+        finally:
+            sock.close_sockets(listeners, unlink=descriptor is None)
+
+    def wsgi(self) -> Callable[..., Any]:
+        """What the worker asks for when it begins."""
         app: Callable[..., Any] = create_app(lambda: self._host.current)
         return app
 
-    def run(self) -> None:
-        _Master(self).run()
+    def _started(self, worker: Any) -> None:
+        """The worker has taken the signals; some mean something else here, and all do before anything is begun."""
 
-    def _start_worker(self, worker: Any) -> None:
-        _die_with_parent(worker.ppid)
+        def stop(number: int, frame: object) -> None:
+            self._notifier.stopping()
+            worker.handle_exit(number, frame)
 
         # In a thread: the signal arrives in the loop that accepts connections, which must not wait for a file.
         def reload(*_: object) -> None:
             threading.Thread(target=self._reload, name="reload", daemon=True).start()
 
+        signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGHUP, reload)
-        watch(self.notifier, self._address, lambda: self._host.status)
+        signal.signal(signal.SIGABRT, signal.SIG_DFL)  # the watchdog's: whoever does not answer shall end at once
+        for number in MEANINGLESS:
+            signal.signal(number, lambda *_: None)  # not SIG_IGN, which what is started from here would inherit
+        gc.freeze()  # the libraries stay: no garbage is looked for in them
+        self._host.start()
+        watch(self._notifier, self._address, lambda: self._host.status)
 
     def _reload(self) -> None:
         self._host.reload()
-        self.notifier.status(self._host.status)
-
-
-def _settle(_master: Any, _worker: Any) -> None:
-    """What is there now stays: where no garbage is looked for in it, the worker's memory is the master's too."""
-    gc.collect()
-    gc.freeze()
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies: two workers must never be at work (prctl(2))."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+        self._notifier.status(self._host.status)
 
 
 def inherited_socket() -> str | None:
@@ -170,10 +139,12 @@ def serve(host: Host, path: Path | None, temporary: Path) -> None:
     if inherited is not None and path is not None:
         raise ConfigError("systemd has handed over a socket, so --socket cannot be given")
     if inherited is not None:
-        Server(host, inherited, f"unix:{inherited}", temporary).run()
+        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            os.environ.pop(name, None)  # nobody else's
+        Server(host, inherited, temporary).run(FIRST_DESCRIPTOR)
     elif path is not None:
         _refuse_if_served(path)
-        Server(host, str(path.absolute()), f"unix:{path.absolute()}", temporary).run()
+        Server(host, str(path.absolute()), temporary).run(None)
     else:
         raise ConfigError(
             "no socket: this is started by systemd through legacyhost@NAME.socket (systemctl enable --now"

@@ -85,6 +85,10 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         self._threads = Threads("call")
         super().init_process()
 
+    def is_parent_alive(self) -> bool:
+        """Nobody's concern: there is no master, and systemd or a terminal ends this by a signal."""
+        return True
+
     def accept(self, listener: Any) -> None:
         try:
             client, address = listener.accept()

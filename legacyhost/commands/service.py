@@ -40,13 +40,8 @@ def add(commands: Commands) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     from legacyhost import log
-    from legacyhost.postponed import postpone
 
-    # What gunicorn 20 has for plugins of its own and for pages about errors, and falcon 3 for forms: a quarter of the
-    # start. And what falcon has for other servers than this.
-    for module in ("pkg_resources", "cgi", "html"):
-        postpone(module)
-    postpone("asyncio", ("get_running_loop", "create_task"))
+    _postpone()
     from legacyhost.plugin import Host
     from legacyhost.server import serve
 
@@ -61,6 +56,22 @@ def _serve(options: argparse.Namespace) -> int:
         raise ConfigError(f"the directory {paths.run} cannot be made: {error.strerror}") from error
     serve(Host(options.plugin, paths), options.socket, paths.run)
     return 0
+
+
+def _postpone() -> None:
+    """What the libraries have for others than a plugin, and what has to do with a host or a key: memory, and time."""
+    from legacyhost.postponed import postpone
+
+    # What gunicorn 20 has for plugins of its own and for pages about errors, and falcon 3 for forms: a quarter of the
+    # start. What falcon has for errors in XML. OpenSSL, 4 MiB, which each of the last three brings.
+    for module in ("pkg_resources", "html"):
+        postpone(module, is_package=True)
+    for module in ("cgi", "xml.etree.ElementTree", "hashlib", "hmac", "secrets"):
+        postpone(module)
+    # For servers with TLS, with a configuration of their own for the log, with asynchronous applications.
+    postpone("ssl", PROTOCOL_TLS=2, PROTOCOL_SSLv23=2, CERT_NONE=0, SSLError=type("SSLError", (OSError,), {}))
+    postpone("logging.config", ("dictConfig", "fileConfig"))
+    postpone("asyncio", ("get_running_loop", "create_task"), is_package=True, Runner=object)
 
 
 def _restore(options: argparse.Namespace) -> int:

@@ -111,7 +111,7 @@ class OwnServer:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait(STOP)
         until = time.monotonic() + STOP
-        while self.is_listening() and time.monotonic() < until:  # the worker dies on its own
+        while self.is_listening() and time.monotonic() < until:
             time.sleep(0.01)
 
     def stop(self) -> int:

@@ -113,7 +113,7 @@ def plugin_reloaded(world: World, _random: Random) -> None:
 
 
 def plugin_killed(world: World, random: Random) -> None:
-    """The main process, its worker, or both."""
+    """The process, or whatever it has started too."""
     with world.disturbed("plugin killed"):
         whom = random.choice(["main", "all"])
         world.machine.run(f"systemctl kill --kill-who={whom} --signal=SIGKILL {SERVICE}", check=False)

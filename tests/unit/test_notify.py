@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -148,7 +147,7 @@ def test_without_answers_there_are_no_signs_of_life(watched: Watched) -> None:
 
 
 def test_the_environment_is_for_this_process_only(watched: Watched) -> None:
-    """gunicorn would say READY itself, and programs started later have no business with systemd."""
+    """Programs started later have no business with systemd."""
     assert watched.process.stdout is not None
     assert watched.process.stdout.readline() == "[]\n"
 
@@ -190,28 +189,3 @@ def test_without_systemd_nothing_is_said(home: Path) -> None:
             text=True,
         )
         assert (ran.stdout, ran.stderr) == (interval, "")
-
-
-def test_what_a_forked_process_says_comes_from_the_main_process(home: Path) -> None:
-    """systemd looks at the sender, and listens to the main process alone (NotifyAccess=main in the unit)."""
-    program = (
-        "import os, sys\nfrom legacyhost.notify import Notifier\nnotifier = Notifier()\n"
-        "if os.fork() == 0:\n    notifier.ready('forked')\n    os._exit(0)\n"
-        "os.wait()\nsys.stdin.read()"
-    )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
-        notices.bind(str(home / "notify"))
-        notices.settimeout(WAIT)
-        notices.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        process = subprocess.Popen(
-            [sys.executable, "-c", program],
-            cwd=REPOSITORY,
-            env={**os.environ, "NOTIFY_SOCKET": str(home / "notify")},
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        told, [(_, kind, credentials)], _, _ = notices.recvmsg(65536, socket.CMSG_SPACE(12))
-        process.communicate()
-    assert told == b"READY=1\nSTATUS=forked"
-    assert kind == socket.SCM_CREDENTIALS
-    assert struct.unpack("3i", credentials)[0] == process.pid

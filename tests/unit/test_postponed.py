@@ -43,7 +43,7 @@ def test_it_is_loaded_when_something_of_it_is_wanted(module: str, tmp_path: Path
 
 def test_a_part_of_it_is_found(module: str) -> None:
     """Of a package."""
-    postpone(module)
+    postpone(module, is_package=True)
     from heavy_package.inner import VALUE  # type: ignore[import-not-found]
 
     assert VALUE == 8
@@ -59,6 +59,31 @@ def test_a_function_of_it_may_be_taken_beforehand(module: str, tmp_path: Path) -
     assert [double(2), double(number=3)] == [4, 6]
     assert (tmp_path / module / "loaded").read_text() == "x"
     assert heavy_package.VALUE == 7
+
+
+def test_what_is_given_is_had_without(module: str, tmp_path: Path) -> None:
+    """Also by "from it import", as long as nothing else is wanted."""
+    postpone(module, ["double"], VALUE=9)
+    from heavy_package import VALUE, double
+
+    assert VALUE == 9
+    assert not (tmp_path / module / "loaded").exists()
+    assert double(2) == 4
+    assert (tmp_path / module / "loaded").exists()
+
+
+def test_a_part_may_be_what_is_postponed(module: str, tmp_path: Path) -> None:
+    """In every form in which it may be imported."""
+    postpone(f"{module}.inner")
+    (tmp_path / module / "inner.py").write_text("open(__file__ + '.loaded', 'w')\nVALUE = 8\n")
+    import heavy_package
+    import heavy_package.inner as alias
+    from heavy_package import inner
+
+    assert not (tmp_path / module / "inner.py.loaded").exists()
+    assert [heavy_package.inner.VALUE, alias.VALUE, inner.VALUE] == [8, 8, 8]
+    assert (tmp_path / module / "inner.py.loaded").exists()
+    assert sys.modules[f"{module}.inner"].__file__ == heavy_package.inner.__file__
 
 
 def test_what_is_loaded_stays(module: str) -> None:
@@ -95,4 +120,6 @@ def test_a_plugin_starts_without_what_it_never_uses(tmp_path: Path) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
     assert {"legacyhost.server", "gunicorn", "falcon"} <= loaded
     assert not loaded & {"paramiko", "cryptography", "pkg_resources", "cgi", "html.entities"}
+    assert not loaded & {"_ssl", "_hashlib", "logging.handlers", "xml.etree.ElementPath", "asyncio.events"}
+    assert not loaded & {"gunicorn.arbiter", "legacyhost.doctor", "legacyhost.commands.volumes"}
     assert "no socket" in ran.stderr

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from legacyhost import record
+from legacyhost.backup import FILE as BACKUP
 from legacyhost.errors import NotServing, StateError
 from legacyhost.state import FILE, FORMAT, State, Volume
 
@@ -144,3 +146,44 @@ def test_a_record_damaged_while_it_serves_gives_no_answer(tmp_path: Path) -> Non
         state.add(volume("new"))
     with pytest.raises(StateError, match=str(tmp_path / FILE)):
         state.remove("data")
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("created", "yesterday"),
+        ("created", ""),
+        ("options", ""),
+        ("options", "[]"),
+        ("options", '{"a": 1}'),
+        ("options", '{"a": "b"} {}'),
+        ("facts", "null"),
+        ("facts", '{"a": "b"'),
+    ],
+)
+def test_one_volume_without_meaning_among_others_is_found(tmp_path: Path, column: str, text: str, name: str) -> None:
+    """Whichever of its columns it is, among volumes that are alike; and in the backup, which is made anew then."""
+    state = State(tmp_path)
+    for each in ("a", "b", "c"):
+        state.add(volume(each, place="x"))
+    state.close()
+    for file in (BACKUP, FILE):
+        with closing(sqlite3.connect(tmp_path / file)) as connection, connection:
+            connection.execute(f"UPDATE volumes SET {column} = ? WHERE name = ?", (text, name))
+        if file == BACKUP:
+            State(tmp_path).close()
+            assert record.read(tmp_path / BACKUP) == record.read(tmp_path / FILE)
+    with pytest.raises(StateError, match="is damaged: it has a volume without meaning"):
+        State(tmp_path)
+
+
+def test_blanks_around_an_object_mean_nothing(tmp_path: Path) -> None:
+    """As somebody may have written it who has mended something by hand."""
+    state = State(tmp_path)
+    state.add(volume("a", place="x"))
+    state.close()
+    for file in (BACKUP, FILE):
+        with closing(sqlite3.connect(tmp_path / file)) as connection, connection:
+            connection.execute("UPDATE volumes SET options = ' ' || options || char(10)")
+    assert State(tmp_path).get("a").options == {"place": "x"}
