@@ -168,6 +168,11 @@ class State:
         """All names, sorted. Raises NotServing."""
         return [row[0] for row in self._read("SELECT name FROM volumes ORDER BY name")]
 
+    def names_with(self, option: str) -> list[str]:
+        """Those of all volumes that may have this option, and of few others. Raises NotServing."""
+        query = "SELECT name FROM volumes WHERE instr(options, ?) ORDER BY name"
+        return [row[0] for row in self._read(query, (json.dumps(option),))]
+
     def all(self) -> list[Volume]:
         """All volumes, sorted by name. Raises NotServing."""
         return [self._volume(row) for row in self._read("SELECT * FROM volumes ORDER BY name")]

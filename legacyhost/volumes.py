@@ -200,7 +200,7 @@ class Volumes:
         What fails is logged, and tried again at the next start.
         """
         try:
-            for name in self._state.names():
+            for name in self._state.names_with(self._mounting.driver.secret_option):
                 _try(partial(self._keep_secret, name), name)
             self._state.wipe()
         except PluginError as error:

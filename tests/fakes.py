@@ -131,6 +131,8 @@ class FakeDriver:
         self.data.add(volume.name)
         return {"learned": f"about {volume.name}"}
 
+    secret_option = "password"
+
     def keep(self, volume: Volume) -> Volume:
         if "password" not in volume.options:
             return volume

@@ -45,6 +45,11 @@ class Driver(Protocol):
     Methods that take a deadline may use the network; the others must not.
     """
 
+    @property
+    def secret_option(self) -> str:
+        """The name of the option whose value is secret, which keep() takes out."""
+        ...
+
     def parse(self, name: str, given: Mapping[str, str]) -> Mapping[str, str]:
         """The options of a new volume in the form to be recorded. Raises InvalidRequest."""
         ...

@@ -56,6 +56,8 @@ class SshfsDriver:
     not give them, in their normal form; of these, ``sshcmd`` may contain {volume}.
     """
 
+    secret_option = "password"
+
     def __init__(self, known_hosts: Sequence[Path], defaults: Mapping[str, str], accounts: Accounts) -> None:
         self._known_hosts = tuple(known_hosts)
         self._defaults = dict(defaults)

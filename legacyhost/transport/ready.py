@@ -10,6 +10,7 @@ import _socket  # socket itself takes as long to load as all the rest
 import _thread
 import os
 import select
+import struct
 import time
 
 from legacyhost.transport.ssh import SOCKET, log
@@ -21,6 +22,10 @@ READ_AHEAD = 2048
 FURTHER = 3
 #: Seconds between two looks; and for all of them, longer than any Mount.
 PAUSE, PATIENCE = 0.1, 120.0
+#: Seconds in which what is said is read.
+BARRIER = 10.0
+#: A descriptor.
+NUMBER = struct.Struct("i")
 
 
 def begin(mountpoint: str, source: str, address: str) -> None:
@@ -54,12 +59,22 @@ def ask(mountpoint: str, source: str, address: str) -> None:
     # When it has answered, the kernel has settled what it reads ahead, which may be changed then.
     _read_ahead(device)
     try:
-        line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-        line.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-        line.send(b"READY=1")
-        line.close()
+        _tell(address)
     except OSError as error:
         log(f"nobody can be told that the mount answers: {error.strerror}")
+
+
+def _tell(address: str) -> None:
+    line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    line.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+    line.send(b"READY=1")
+    # Whose word it is depends on the process being there when it is read (sd_notify_barrier(3)).
+    read, unread = os.pipe()
+    line.sendmsg([b"BARRIER=1"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, NUMBER.pack(unread))])
+    os.close(unread)
+    watched = select.poll()
+    watched.register(read, 0)  # only its end
+    watched.poll(BARRIER * 1000)
 
 
 def _device(mountinfo: bytes, mountpoint: str, source: str) -> str:

@@ -49,6 +49,19 @@ def test_a_volume_comes_out_as_it_went_in(tmp_path: Path) -> None:
     assert state.get("data").created.tzinfo is not None
 
 
+def test_who_has_an_option_is_found_without_a_look_at_each(tmp_path: Path) -> None:
+    """None of those is missed, whatever its other options say; a start goes through no others."""
+    state = State(tmp_path)
+    for name, options in {
+        "with": {"password": "x"},
+        "also": {"a": 'b\0"', "password": "\ud800", "z": "\\"},
+        "without": {"sshcmd": "a@h:password"},
+        "none": {},
+    }.items():
+        state.add(Volume(name, options, CREATED, {"password": "kept"}))
+    assert state.names_with("password") == ["also", "with"]
+
+
 def test_names_are_sorted_and_all_agrees(tmp_path: Path) -> None:
     """List and the comparison with other volumes see every volume once, in the order of the names."""
     state = State(tmp_path)

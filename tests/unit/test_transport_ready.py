@@ -30,7 +30,8 @@ class Told:
         name = f"test-{os.urandom(8).hex()}"
         self.socket.bind(f"\0{name}" if is_abstract else f"/run/{name}")
         arguments = str(where), SOURCE, f"@{name}" if is_abstract else f"/run/{name}"
-        threading.Thread(target=ready.ask, args=arguments, daemon=True).start()
+        self.thread = threading.Thread(target=ready.ask, args=arguments, daemon=True)
+        self.thread.start()
 
     def within(self, seconds: float) -> bytes:
         """What is said, empty if nothing is in that time."""
@@ -58,7 +59,21 @@ def test_it_is_said_once_the_mount_is_there(tmp_path: Path, name: str, is_first:
         assert told.within(0.2) == b""
         mount(where)
     assert told.within(WAIT) == b"READY=1"
+    assert told.within(WAIT) == b"BARRIER=1"
     assert told.within(0.2) == b"", "once"
+
+
+@in_own_namespace
+def test_who_says_it_stays_until_it_is_heard(tmp_path: Path) -> None:
+    """systemd takes the word of processes that are there when it reads it."""
+    mount(tmp_path)
+    told = Told(tmp_path)
+    assert told.within(WAIT) == b"READY=1"
+    told.thread.join(0.3)
+    assert told.thread.is_alive()
+    assert told.within(WAIT) == b"BARRIER=1"
+    told.thread.join(WAIT)
+    assert not told.thread.is_alive()
 
 
 @in_own_namespace
