@@ -25,7 +25,7 @@ PACKAGE = "\0package\0"
 class MountCommand:
     """A program that stays in the foreground, mounts, and unmounts on SIGTERM.
 
-    When its mount has answered, it, or a program it has started, says READY=1 as sd_notify(3) does, at NOTIFY_SOCKET.
+    When its mount has answered it says READY=1 as sd_notify(3) does, at NOTIFY_SOCKET; or others do in its name.
     Its arguments have to make SOURCE, wherever that stands in them, the mount's source: by it a mount is told from
     the one before and the one after on the same mountpoint. It may stand in the environment too, and so may SERIAL.
     """

@@ -62,9 +62,9 @@ def of_mount(
         # the mount would be waited for too, and made when nobody wants it any more.
         ("After", ("as", ["network.target"])),
         ("CollectMode", ("s", "inactive-or-failed")),
-        # Started is what has answered; it is not sshfs itself that says so.
+        # Started is what has answered. That is said in the name of sshfs, by what sshfs starts.
         ("Type", ("s", "notify")),
-        ("NotifyAccess", ("s", "all")),
+        ("NotifyAccess", ("s", "main")),
         # sshfs ends with 1 when SIGTERM made it unmount; before it has answered, every end is a failure.
         ("SuccessExitStatus", ("(aiai)", ([1], []))),
         *([] if is_prepared else [_step("ExecStartPre", "prepare", str(directory))]),

@@ -22,10 +22,8 @@ READ_AHEAD = 2048
 FURTHER = 3
 #: Seconds between two looks; and for all of them, longer than any Mount.
 PAUSE, PATIENCE = 0.1, 120.0
-#: Seconds in which what is said is read.
-BARRIER = 10.0
-#: A descriptor.
-NUMBER = struct.Struct("i")
+#: Process, user and group: struct ucred (unix(7)).
+CREDENTIALS = struct.Struct("3i")
 
 
 def begin(mountpoint: str, source: str, address: str) -> None:
@@ -34,14 +32,15 @@ def begin(mountpoint: str, source: str, address: str) -> None:
     In the process that is new: nobody waits for the old one, which sshfs has made by forking twice. Raises OSError.
     """
     if os.fork():
+        sshfs = _maker(SOCKET)
         os.close(SOCKET)
         os.close(1)
-        ask(mountpoint, source, address)
+        ask(mountpoint, source, address, sshfs)
         os._exit(0)
 
 
-def ask(mountpoint: str, source: str, address: str) -> None:
-    """The same, in this process: returns when it has been said, or nobody can wait for it any more."""
+def ask(mountpoint: str, source: str, address: str, process: int) -> None:
+    """The same, in this process, in the name of that one: returns when it has been said, or nobody waits any more."""
     deadline = time.monotonic() + PATIENCE
     with open("/proc/self/mountinfo", "rb", buffering=0) as mountinfo:
         changed = select.poll()
@@ -59,22 +58,27 @@ def ask(mountpoint: str, source: str, address: str) -> None:
     # When it has answered, the kernel has settled what it reads ahead, which may be changed then.
     _read_ahead(device)
     try:
-        _tell(address)
+        _tell(address, process)
     except OSError as error:
         log(f"nobody can be told that the mount answers: {error.strerror}")
 
 
-def _tell(address: str) -> None:
+def _tell(address: str, process: int) -> None:
+    """systemd takes the word of a unit's main process, and looks that up when this one may have ended."""
     line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
     line.connect(f"\0{address[1:]}" if address.startswith("@") else address)
-    line.send(b"READY=1")
-    # Whose word it is depends on the process being there when it is read (sd_notify_barrier(3)).
-    read, unread = os.pipe()
-    line.sendmsg([b"BARRIER=1"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, NUMBER.pack(unread))])
-    os.close(unread)
-    watched = select.poll()
-    watched.register(read, 0)  # only its end
-    watched.poll(BARRIER * 1000)
+    whose = CREDENTIALS.pack(process, os.getuid(), os.getgid())
+    line.sendmsg([b"READY=1"], [(_socket.SOL_SOCKET, _socket.SCM_CREDENTIALS, whose)])
+
+
+def _maker(descriptor: int) -> int:
+    """The process that has made a pair of sockets."""
+    line = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, descriptor)
+    try:
+        found: int = CREDENTIALS.unpack(line.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, CREDENTIALS.size))[0]
+        return found
+    finally:
+        line.detach()
 
 
 def _device(mountinfo: bytes, mountpoint: str, source: str) -> str:

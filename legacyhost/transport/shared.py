@@ -43,7 +43,7 @@ class Shared:
 
     def __init__(self, folder: str, arguments: Sequence[str]) -> None:
         self._folder = folder
-        self._ssh = Ssh(arguments, is_relayed=True)
+        self._ssh = Ssh(arguments, is_relayed=True, is_told=False)  # the host says so itself
         self._listener = _listening(folder)
         self._clients: dict[int, Client] = {}
         #: By our number: who has asked, with which number.

@@ -17,9 +17,12 @@ PATIENCE = 2.0
 
 
 class Ssh:
-    """``requests`` leads to its input. What it receives goes straight into sshfs's socket, or into ``replies``."""
+    """``requests`` leads to its input. What it receives goes straight into sshfs's socket, or into ``replies``.
 
-    def __init__(self, arguments: Sequence[str], *, is_relayed: bool = False) -> None:
+    Whether it has logged in is known if it is to be told, which costs a few ms.
+    """
+
+    def __init__(self, arguments: Sequence[str], *, is_relayed: bool = False, is_told: bool = True) -> None:
         self.is_connected = False
         self._token = f"connected {os.urandom(16).hex()}"
         self._said = b""
@@ -30,7 +33,7 @@ class Ssh:
         if is_relayed:
             actions.append((os.POSIX_SPAWN_DUP2, sink, 1))
         # Run when it has logged in, by the shell in $SHELL or else in the passwd file, which may be anything.
-        tell = ["-oPermitLocalCommand=yes", f"-oLocalCommand=echo {self._token} >&2"]
+        tell = ["-oPermitLocalCommand=yes", f"-oLocalCommand=echo {self._token} >&2"] if is_told else []
         environment = {**os.environ, "SHELL": "/bin/sh"}
         try:
             self.pid = os.posix_spawnp("ssh", ["ssh", *tell, *arguments], environment, file_actions=actions)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .rows import BEFORE, Row, Target
-from .world import LEGACYHOST, RCLONE, RCLONE_SID, SFTP, SSH, SSHFS
+from .world import LEGACYHOST, RCLONE, RCLONE_SID, RELAYED, SFTP, SSH, SSHFS
 
 Measured = Mapping[str, Mapping[str, Sequence[float]]]
 #: How many runs are kept; the newest is 1.
@@ -27,6 +27,7 @@ COLOURS = {
     LEGACYHOST: "#225588",
     BEFORE: "#88aacc",
     SSHFS: "#cc6633",
+    RELAYED: "#e0a080",
     RCLONE: "#999999",
     RCLONE_SID: "#bbbbbb",
     SSH: "#77aa55",

@@ -6,11 +6,27 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .world import LEGACYHOST, LOCAL, LOOPBACK, NARROW, RCLONE, RCLONES, SFTP, SILENT, SSH, SSHFS, STUCK, Line, World
+from .world import (
+    LEGACYHOST,
+    LOCAL,
+    LOOPBACK,
+    NARROW,
+    RCLONE,
+    RCLONES,
+    RELAYED,
+    SFTP,
+    SILENT,
+    SSH,
+    SSHFS,
+    STUCK,
+    Line,
+    World,
+)
 
 Measure = Callable[[World, str], float]
 MOUNTS = (LEGACYHOST, SSHFS, *RCLONES)
 PLUGINS = (LEGACYHOST, *RCLONES)
+FILES_OF = (*MOUNTS, RELAYED, LOCAL)
 #: legacyhost itself, as it is before something is asked of it.
 BEFORE = "before"
 #: How many volumes are mounted at once.
@@ -103,9 +119,12 @@ def _beside(line: Line, *, slowest: bool) -> Measure:
     return measure
 
 
-def _create_files(world: World, subject: str) -> float:
-    count = world.sizes.small // 10 if subject in RCLONES else world.sizes.small
-    return world.probe("files.create", world.cold(subject), count)
+def _create_files(line: Line = LOOPBACK) -> Measure:
+    def measure(world: World, subject: str) -> float:
+        count = world.sizes.small // (10 if subject in RCLONES or line != LOOPBACK else 1)
+        return world.probe("files.create", world.cold(subject, line), count)
+
+    return measure
 
 
 def _run(*argv: str) -> Measure:
@@ -259,7 +278,10 @@ DATA = (
     ),
     Row("read-10ms", "sequential read, 10 ms round trip", "MiB/s", MOUNTS, _read(Line(10)), [_at_least(5)]),
     Row("read-50ms", "sequential read, 50 ms round trip", "MiB/s", MOUNTS, _read(Line(50)), [_at_least(5)]),
-    Row("write", "sequential write, fsync at the end", "MiB/s", (*MOUNTS, SSH, LOCAL), _write(), [_at_least(1.2)]),
+    Row(
+        *("write", "sequential write, fsync at the end", "MiB/s", (*MOUNTS, RELAYED, SSH, LOCAL), _write()),
+        targets=[_at_least(1.2)],
+    ),
     Row("write-10ms", "sequential write, 10 ms round trip", "MiB/s", MOUNTS, _write(Line(10)), [_at_least(1.0)]),
     Row("reread", "re-read of an unchanged file", "MiB/s", (*MOUNTS, LOCAL), _reread, [_at_least(20)]),
     Row(
@@ -270,25 +292,37 @@ DATA = (
 
 FILES = (
     Row(
-        *("create", "files of 4 KiB created", "files/s", (*MOUNTS, LOCAL), _create_files),
+        *("create", "files of 4 KiB created", "files/s", FILES_OF, _create_files()),
         targets=[_at_least(1.0), _at_least(10, RCLONE)],
     ),
     Row(
-        *("open-read", "small files opened and read", "files/s", (*MOUNTS, LOCAL), _small("open_read", "small")),
+        *("create-10ms", "files of 4 KiB created, 10 ms round trip", "files/s", (LEGACYHOST, SSHFS, RELAYED)),
+        _create_files(Line(10)),
+        rounds=3,
+    ),
+    Row(
+        *("open-read", "small files opened and read", "files/s", FILES_OF, _small("open_read", "small")),
         targets=[_at_least(1.0)],
     ),
-    Row("stat", "stat of small files", "files/s", (*MOUNTS, LOCAL), _small("stat", "small"), [_at_least(1.0)]),
-    Row("walk", "tree walk, as npm makes one", "entries/s", (*MOUNTS, LOCAL), _small("walk", "tree"), [_at_least(1.0)]),
+    Row("stat", "stat of small files", "files/s", FILES_OF, _small("stat", "small"), [_at_least(1.0)]),
+    Row("walk", "tree walk, as npm makes one", "entries/s", FILES_OF, _small("walk", "tree"), [_at_least(1.0)]),
     Row(
         "clone",
         "git clone of 600 files",
         "ms",
-        MOUNTS,
+        (*MOUNTS, RELAYED),
         _run("git", "clone", "-q", "--no-hardlinks", "/root/repository", "clone"),
         [_at_most(1.0, SSHFS)],
     ),
-    Row("tar", "tar x of 600 files", "ms", MOUNTS, _run("tar", "xof", "/root/tree.tar"), [_at_most(1.0, SSHFS)]),
-    Row("sqlite", "SQLite transactions", "transactions/s", MOUNTS, _sqlite, [_at_least(1.0)]),
+    Row(
+        "tar",
+        "tar x of 600 files",
+        "ms",
+        (*MOUNTS, RELAYED),
+        _run("tar", "xof", "/root/tree.tar"),
+        [_at_most(1.0, SSHFS)],
+    ),
+    Row("sqlite", "SQLite transactions", "transactions/s", (*MOUNTS, RELAYED), _sqlite, [_at_least(1.0)]),
     *(
         Row(
             f"beside{key}{'-p99' if slowest else ''}",

@@ -29,9 +29,8 @@ class Told:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         name = f"test-{os.urandom(8).hex()}"
         self.socket.bind(f"\0{name}" if is_abstract else f"/run/{name}")
-        arguments = str(where), SOURCE, f"@{name}" if is_abstract else f"/run/{name}"
-        self.thread = threading.Thread(target=ready.ask, args=arguments, daemon=True)
-        self.thread.start()
+        arguments = str(where), SOURCE, f"@{name}" if is_abstract else f"/run/{name}", os.getpid()
+        threading.Thread(target=ready.ask, args=arguments, daemon=True).start()
 
     def within(self, seconds: float) -> bytes:
         """What is said, empty if nothing is in that time."""
@@ -59,21 +58,27 @@ def test_it_is_said_once_the_mount_is_there(tmp_path: Path, name: str, is_first:
         assert told.within(0.2) == b""
         mount(where)
     assert told.within(WAIT) == b"READY=1"
-    assert told.within(WAIT) == b"BARRIER=1"
     assert told.within(0.2) == b"", "once"
 
 
 @in_own_namespace
-def test_who_says_it_stays_until_it_is_heard(tmp_path: Path) -> None:
-    """systemd takes the word of processes that are there when it reads it."""
+def test_it_is_said_in_the_name_of_who_made_the_pair_of_sockets(tmp_path: Path) -> None:
+    """That is sshfs: systemd takes the word of a unit's main process. Who says it may have ended when it is read."""
     mount(tmp_path)
-    told = Told(tmp_path)
-    assert told.within(WAIT) == b"READY=1"
-    told.thread.join(0.3)
-    assert told.thread.is_alive()
-    assert told.within(WAIT) == b"BARRIER=1"
-    told.thread.join(WAIT)
-    assert not told.thread.is_alive()
+    ours, theirs = socket.socketpair()
+    with (
+        ours,
+        theirs,
+        subprocess.Popen(["sleep", "60"]) as main,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line,
+    ):
+        assert ready._maker(theirs.fileno()) == os.getpid()
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        line.bind("\0said")
+        ready.ask(str(tmp_path), SOURCE, "@said", main.pid)
+        said, ((_, _, credentials),), *_ = line.recvmsg(100, 100)
+        assert (said, ready.CREDENTIALS.unpack(credentials)[0]) == (b"READY=1", main.pid)
+        main.kill()
 
 
 @in_own_namespace
@@ -147,5 +152,5 @@ def test_where_nobody_listens_that_is_said(tmp_path: Path) -> None:
     mount(tmp_path)
     with (tmp_path / "journal").open("wb") as journal:
         os.dup2(journal.fileno(), 2)
-    ready.ask(str(tmp_path), SOURCE, "@nobody-is-here")
+    ready.ask(str(tmp_path), SOURCE, "@nobody-is-here", os.getpid())
     assert "nobody can be told that the mount answers: Connection refused" in (tmp_path / "journal").read_text()

@@ -161,7 +161,7 @@ def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
     assert unit.step("ExecStartPre")[1:] == [str(SCRIPT), "prepare", str(systemd.runtime)]
     assert unit.step("ExecStopPost")[1:] == [str(SCRIPT), "release", str(systemd.mountpoint), source]
     assert "ExecStartPost" not in unit.properties
-    assert (unit.value("Type"), unit.value("NotifyAccess")) == ("notify", "all")
+    assert (unit.value("Type"), unit.value("NotifyAccess")) == ("notify", "main")
     assert 25_000_000 < unit.value("TimeoutStartUSec") <= 30_000_000
     assert unit.value("NoNewPrivileges") is True
     assert unit.value("CapabilityBoundingSet") == 1 << 21
