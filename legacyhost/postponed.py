@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from types import ModuleType
+
+_LOADING = threading.Lock()
 
 
 def postpone(name: str, functions: Sequence[str] = (), *, is_package: bool = False, **given: object) -> None:
@@ -20,8 +23,9 @@ def postpone(name: str, functions: Sequence[str] = (), *, is_package: bool = Fal
     stand_in = ModuleType(name)
 
     def load(attribute: str) -> object:
-        if sys.modules.get(name) is stand_in:
-            del sys.modules[name]
+        with _LOADING:  # two threads may want it first
+            if sys.modules.get(name) is stand_in:
+                del sys.modules[name]
         return getattr(importlib.import_module(name), attribute)
 
     def postponed(function: str) -> Callable[..., object]:

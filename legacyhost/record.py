@@ -158,9 +158,9 @@ def _content(connection: sqlite3.Connection, like: Content | None) -> Content:
 
 def _check(rows: Iterable[Row]) -> None:
     """Raises ValueError unless fields() has an answer for each; what one has in common with the last is read once."""
-    moment: str | None = None
-    options: str | None = None
-    facts: str | None = None
+    moment: object = object()  # equal to nothing, NULL included
+    options: object = moment
+    facts: object = moment
     for row in rows:
         if row[1] != moment:
             _moment(row[1])

@@ -19,8 +19,6 @@ from legacyhost.errors import InvalidRequest, NoSuchVolume, NotServing, PluginEr
 from legacyhost.rpc import ACTIVATE, Reply, plain_error
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
-#: Bytes. A Create with every option at its longest has a few kilobytes.
-BODY_LIMIT = 1 << 20
 #: What is asked all day and changes nothing is logged only when somebody wants to see everything; so is a Get of a
 #: name unknown here, which Docker sends to every plugin for any volume named without its driver.
 QUIET = frozenset({"Get", "List", "Path", "Capabilities", "Activate"})
@@ -118,9 +116,12 @@ def create_app(current: Callable[[], Callee]) -> falcon.App:
 
 
 def _read(request: falcon.Request) -> bytes:
-    body: bytes = request.stream.read(BODY_LIMIT + 1)
-    if len(body) > BODY_LIMIT:
-        raise TooLarge(f"the body of the request has more than {BODY_LIMIT} bytes")
+    try:
+        body: bytes = request.stream.read(wire.BODY_LIMIT + 1)
+    except OSError as error:
+        raise InvalidRequest("the body of the request cannot be read") from error
+    if len(body) > wire.BODY_LIMIT:
+        raise TooLarge(f"the body of the request has more than {wire.BODY_LIMIT} bytes")
     return body
 
 

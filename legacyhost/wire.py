@@ -11,6 +11,8 @@ from functools import cached_property
 
 from legacyhost.errors import InvalidRequest
 
+#: Bytes of a request's body. A Create with every option at its longest has a few kilobytes.
+BODY_LIMIT = 1 << 20
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 LOST_REQUEST = (
     "the request arrived without its content (the repetition of a call whose first attempt was cut off);"

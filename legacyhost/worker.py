@@ -11,6 +11,7 @@ reply stall the loop that accepts all others (27).
 from __future__ import annotations
 
 import errno
+import io
 import select
 import socket
 import threading
@@ -23,7 +24,7 @@ from gunicorn import http
 from gunicorn.http import wsgi
 from gunicorn.workers.sync import SyncWorker
 
-from legacyhost import log, plain
+from legacyhost import log, plain, wire
 from legacyhost.threads import Threads
 
 #: Seconds a stop gives a connection that was accepted just before to bring its request.
@@ -36,6 +37,8 @@ BREATH = 0.1
 IDLE = 30.0
 #: Bytes, as many as gunicorn reads at a time.
 PIECE = 8192
+#: Bytes of a reply that a new connection takes whether it is read or not; seconds a longer one may take.
+SMALL, PATIENCE = 65536, 10.0
 
 
 class Whole:
@@ -53,10 +56,26 @@ class Whole:
         self._parts.append(data)
 
     def send_reply(self) -> None:
-        self._client.sendall(b"".join(self._parts))
+        _send(self._client, b"".join(self._parts))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
+
+
+class Body:
+    """As much of a body as is wanted, read before the call is at work; what was wrong with it is said to who reads."""
+
+    def __init__(self, body: Any) -> None:
+        self._data, self._error = io.BytesIO(), None
+        try:
+            self._data = io.BytesIO(body.read(wire.BODY_LIMIT + 1))
+        except OSError as error:
+            self._error = error
+
+    def read(self, size: int = -1) -> bytes:
+        if self._error is not None:
+            raise self._error
+        return self._data.read(size)
 
 
 class Begun:
@@ -125,7 +144,7 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
             call = self._begin(client)
             try:
                 is_kept = self.alive and request.head.asks_to_be_kept
-                client.sendall(plain.reply(self.wsgi, request, is_kept=is_kept))
+                _send(client, plain.reply(self.wsgi, request, is_kept=is_kept))
             finally:
                 self._end(call)
             if not is_kept:
@@ -147,10 +166,13 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
 
     def _answer(self, listener: Any, req: Any, client: Any, addr: Any) -> bool:
         """Whether the connection is kept."""
-        call, whole = self._begin(client), Whole(client)
+        whole = Whole(client)
+        response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
+        # Whose body does not come is silent, not at work: a stop does not wait for that.
+        environ["wsgi.input"] = Body(req.body)
+        call = self._begin(client)
         try:
-            response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
-            is_kept = self.alive and plain.asks_to_be_kept(req)
+            is_kept = self.alive and plain.asks_to_be_kept(req) and not _is_chunked(req)
             parts = self.wsgi(environ, response.start_response)
             # What is left of a body that was too long would be taken for the next request.
             if not is_kept or response.status_code == TOO_LARGE:
@@ -180,14 +202,17 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         """Until a signal; then finish the calls at work, serve others meanwhile, and wait for nobody who is silent."""
         super().run()
         deadline = time.monotonic() + self.cfg.graceful_timeout
-        with self._changed:
-            unfinished = set(self._at_work)
-        while unfinished & self._at_work and time.monotonic() < deadline:
-            self.wait(BREATH)
-            self._accept_waiting()
-        with self._changed:
-            self._changed.wait_for(lambda: not self._accepted, LINGER)
-            self._changed.wait_for(lambda: not self._at_work, max(0.0, deadline - time.monotonic()))
+        is_done = False
+        while not is_done and time.monotonic() < deadline:
+            with self._changed:
+                unfinished = set(self._at_work)
+            while unfinished & self._at_work and time.monotonic() < deadline:
+                self.wait(BREATH)
+                self._accept_waiting()
+            # Nobody else is served now; but what has begun meanwhile may take long, too.
+            with self._changed:
+                self._changed.wait_for(lambda: not self._accepted, LINGER)
+                is_done = self._changed.wait_for(lambda: not self._at_work, LINGER)
 
     def _accept_waiting(self) -> None:
         for listener in self.sockets:
@@ -200,6 +225,23 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
 def _has_more(unreader: Any, client: Any) -> bool:
     """Whether something comes of a client that is there; it has been read already, or is waited for."""
     return bool(unreader.buf.tell()) or (_comes(client) and bool(client.recv(1, socket.MSG_PEEK)))
+
+
+def _send(client: Any, reply: bytes) -> None:
+    """All of it. Raises ConnectionResetError where it is not read in time; small ones find room in the socket."""
+    if len(reply) <= SMALL:
+        client.sendall(reply)
+        return
+    client.settimeout(PATIENCE)
+    try:
+        client.sendall(reply)
+    except TimeoutError as error:
+        raise ConnectionResetError(errno.ECONNRESET, "the reply is not read") from error
+    client.settimeout(None)
+
+
+def _is_chunked(request: Any) -> bool:
+    return any(name == "TRANSFER-ENCODING" for name, _ in request.headers)
 
 
 def _comes(client: Any) -> bool:

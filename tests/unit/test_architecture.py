@@ -43,7 +43,7 @@ MAY_KNOW = {
     "legacyhost.log": set(),
     "legacyhost.threads": set(),
     "legacyhost.plain": set(),
-    "legacyhost.worker": {"log", "plain", "threads"},
+    "legacyhost.worker": {"log", "plain", "threads", "wire"},
     "legacyhost.client": {"errors"},
     "legacyhost.surfaces": {"errors", "rpc", "wire"},
     "legacyhost.ssh": {"errors", "deadline"},

@@ -13,7 +13,8 @@ from legacyhost import errors
 from legacyhost.errors import NotServing, PluginError
 from legacyhost.rpc import Plugin, Reply, Surface
 from legacyhost.surfaces import volume
-from legacyhost.web import BODY_LIMIT, CONTENT_TYPE, NotServingPlugin, create_app
+from legacyhost.web import CONTENT_TYPE, NotServingPlugin, create_app
+from legacyhost.wire import BODY_LIMIT
 from legacyhost.wire import Fields
 
 ERRORS = [
