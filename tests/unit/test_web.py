@@ -14,8 +14,7 @@ from legacyhost.errors import NotServing, PluginError
 from legacyhost.rpc import Plugin, Reply, Surface
 from legacyhost.surfaces import volume
 from legacyhost.web import CONTENT_TYPE, NotServingPlugin, create_app
-from legacyhost.wire import BODY_LIMIT
-from legacyhost.wire import Fields
+from legacyhost.wire import BODY_LIMIT, Fields
 
 ERRORS = [
     (errors.InvalidRequest, 400),

@@ -18,7 +18,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.message import Request
 
-from legacyhost.web import BODY_LIMIT, NotServingPlugin, create_app
+from legacyhost.wire import BODY_LIMIT, NotServingPlugin, create_app
 from legacyhost.worker import ThreadPerConnection
 
 
