@@ -18,7 +18,8 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.message import Request
 
-from legacyhost.wire import BODY_LIMIT, NotServingPlugin, create_app
+from legacyhost.web import NotServingPlugin, create_app
+from legacyhost.wire import BODY_LIMIT
 from legacyhost.worker import ThreadPerConnection
 
 
