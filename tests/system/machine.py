@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import fcntl
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -30,6 +31,7 @@ from .sshd import SshServer
 # Directory, cgroup and machine are called legacyhost-machine-PID-START-NUMBER, after the process that made them.
 PREFIX = "legacyhost-machine-"
 NSPAWN = Path("/run/systemd/nspawn")
+DAEMON = "etc/docker/daemon.json"
 READ_AHEAD = "/sys/devices/virtual/bdi"
 _numbers = itertools.count(1)
 
@@ -67,6 +69,9 @@ class Machine(Inside):
             self._cleanup.callback(self._cgroup.remove)
             self._cleanup.callback(self._cgroup.kill)
             self._set_up_for_host()
+            if not private_network:  # the host's settings, which nothing in here may change
+                settings = json.loads((self.root / DAEMON).read_text("utf-8"))
+                self.write(DAEMON, json.dumps({**settings, "ip-forward": False}))
             stack.pop_all()
 
     def __enter__(self) -> Machine:
