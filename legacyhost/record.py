@@ -10,17 +10,20 @@ import json
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from legacyhost.disk import PATIENCE, is_full, reason, sync
+from legacyhost.disk import PATIENCE, changed, is_full, reason, sync
 
 #: "lgcy": says that the file is ours (sqlite.org/pragma.html#pragma_application_id).
 APPLICATION_ID = 0x6C676379
 FORMAT = 1
+#: How often a file is looked at again that is being written, and seconds in between.
+LOOKS, BREATH = 5, 0.02
 #: What SQLite keeps beside a file.
 BESIDE = ("-wal", "-shm", "-journal")
 
@@ -99,8 +102,29 @@ class Content:
 def read(path: Path, like: Content | None = None) -> Content:
     """Everything in it, if every byte that matters is as it should be. Raises Unusable. Changes nothing.
 
-    ``like`` has been read of another file: what is the same here is in order.
+    ``like`` has been read of another file: what is the same here is in order. A file that is just being written
+    is looked at again.
     """
+    for _ in range(LOOKS):
+        before = _marks(path)
+        try:
+            return _read(path, like)
+        except Unusable:
+            if _marks(path) == before:
+                raise
+            time.sleep(BREATH)
+    return _read(path, like)
+
+
+def _marks(path: Path) -> object:
+    """Others when the file or its log has been written to."""
+    try:
+        return changed(path), changed(path.with_name(f"{path.name}-wal"))
+    except OSError:
+        return None
+
+
+def _read(path: Path, like: Content | None) -> Content:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -307,3 +307,24 @@ def wait_until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < end, "it has not happened"
         time.sleep(0.01)
+
+
+def test_a_file_that_is_being_written_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read between two writes of somebody else's makes no sense, and is no damage; what stays the same is."""
+    path, looks, read_once = tmp_path / FILE, [0], record._read
+    record.write(path, record.Content(()))
+
+    def torn(path: Path, like: record.Content | None) -> record.Content:
+        looks[0] += 1
+        if looks[0] == 1:
+            raise record.Unusable("is damaged")
+        if looks[0] == 2:
+            path.with_name(f"{FILE}-wal").touch()
+            raise record.Unusable("is damaged")
+        return read_once(path, like)
+
+    monkeypatch.setattr(record, "_read", torn)
+    with pytest.raises(record.Unusable):
+        record.read(path)
+    assert record.read(path).names == []
+    assert looks == [3]
