@@ -10,6 +10,7 @@ import queue
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -32,6 +33,10 @@ class NotStarted(Exception):
     """There is no such unit now, or it may be starting still; the text says why."""
 
 
+class Lost(NotStarted):
+    """The connection ended, as when PID 1 is executed anew: the unit may or may not be there, and starting."""
+
+
 class Manager:
     """For many threads at a time."""
 
@@ -39,25 +44,40 @@ class Manager:
         self._address = address
         self._lock = threading.Lock()
         self._line: _Line | None = None
+        #: When it was last tried in vain, and what came of it: also for those who have waited meanwhile.
+        self._failure: tuple[float, OSError | EOFError] | None = None
 
     def start(self, unit: str, properties: Sequence[Property], deadline: Deadline, *, is_awaited: bool = True) -> None:
         """Start a transient unit, and wait until it has started if that is wanted. Raises NotStarted."""
         try:
-            with self._in_use() as line:
+            with self._in_use(deadline) as line:
                 line.start(unit, properties, deadline, is_awaited=is_awaited)
+        except TimeoutError as error:
+            raise NotStarted("systemd does not answer") from error
         except (OSError, EOFError) as error:
             why = (error.strerror if isinstance(error, OSError) else str(error)) or "it closed the connection"
-            raise NotStarted(f"systemd does not answer: {why}") from error
+            raise Lost(f"systemd does not answer: {why}") from error
         except queue.Empty:
             raise NotStarted(f"it has not started within {deadline.seconds:.0f} s") from None
 
     @contextmanager
-    def _in_use(self) -> Iterator[_Line]:
-        with self._lock:
+    def _in_use(self, deadline: Deadline) -> Iterator[_Line]:
+        arrived = time.monotonic()
+        if not self._lock.acquire(timeout=max(0.0, deadline.left())):
+            raise queue.Empty
+        try:
             if self._line is None or self._line.is_over:
-                self._line = _Line(self._address)
+                if self._failure is not None and self._failure[0] > arrived:
+                    raise self._failure[1]
+                try:
+                    self._line = _Line(self._address, deadline.at_most(PATIENCE))
+                except (OSError, EOFError) as error:
+                    self._failure = time.monotonic(), error
+                    raise
             line = self._line
             line.users += 1
+        finally:
+            self._lock.release()
         try:
             yield line
         finally:
@@ -70,7 +90,7 @@ class Manager:
 class _Line:
     """One connection, read by a thread of its own."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, patience: float) -> None:
         self.users = 0
         self.is_over = False
         self._lock = threading.Lock()
@@ -79,9 +99,10 @@ class _Line:
         self._jobs: dict[str, queue.Queue[str]] = {}
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.settimeout(PATIENCE)
+            self._socket.settimeout(max(0.1, patience))
             self._socket.connect(address)
             self._introduce()
+            self._socket.settimeout(PATIENCE)
         except BaseException:
             self._socket.close()
             raise
@@ -105,12 +126,13 @@ class _Line:
         replied: queue.Queue[Any] = queue.Queue()
         ended: queue.Queue[str] = queue.Queue()
         with self._lock:
+            if self.is_over:  # nobody would say so any more
+                raise EOFError
             self._serial += 1
             serial = self._serial
             self._replies[serial], self._jobs[unit] = replied, ended
-            if not self.is_over:
-                self._socket.sendall(message.serialise(serial=serial))
         try:
+            self._send(message.serialise(serial=serial))
             refusal = _gotten(replied, Deadline.after(deadline.at_most(PATIENCE)))
             if refusal:
                 raise NotStarted(refusal)
@@ -120,6 +142,14 @@ class _Line:
             with self._lock:
                 self._replies.pop(serial, None)
                 self._jobs.pop(unit, None)
+
+    def _send(self, message: bytes) -> None:
+        with self._lock:
+            try:
+                self._socket.sendall(message)
+            except OSError:  # perhaps a part of it has been sent
+                self.is_over = True
+                raise
 
     def _introduce(self) -> None:
         from jeepney.auth import BEGIN, AuthenticationError, Authenticator

@@ -18,7 +18,7 @@ from legacyhost import log
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
 from legacyhost.mounts import PACKAGE, Companion, MountCommand, MountFailed, User, properties
-from legacyhost.mounts.manager import Manager, NotStarted
+from legacyhost.mounts.manager import Lost, Manager, NotStarted, Property
 from legacyhost.mounts.tools import (
     ENVIRONMENT,
     copied,
@@ -86,9 +86,10 @@ class UnitMounter:
             is_prepared=is_prepared(self._directory),
             seconds=max(0.1, deadline.left()),
         )
-        made += properties.program(_found(words[0]), words, command.variables(source))
+        variables = {**command.variables(source), "LEGACYHOST_UNTIL": f"{time.monotonic() + deadline.left():.3f}"}
+        made += properties.program(_found(words[0]), words, variables)
         try:
-            self._manager.start(source + SUFFIX, made, deadline)
+            self._start(source + SUFFIX, made, deadline)
         except NotStarted as error:
             # It may be running, ending, or only waiting for its turn: it must not mount any more.
             run(["systemctl", "stop", "--no-block", source + SUFFIX], PATIENCE)
@@ -98,6 +99,25 @@ class UnitMounter:
             raise MountFailed(_last_words(source + SUFFIX) or str(error)) from error
         if source_of(mountpoint) is None:
             raise MountFailed(_last_words(source + SUFFIX) or "it was unmounted again at once")
+
+    def _start(self, unit: str, made: list[Property], deadline: Deadline) -> None:
+        """As Manager.start; whether or not PID 1 is executed anew meanwhile. Its jobs go on, its connections do not."""
+        while True:
+            try:
+                return self._manager.start(unit, made, deadline)
+            except Lost:
+                while True:
+                    state = run(["systemctl", "is-active", unit], deadline.left()).stdout.strip()
+                    if state == "active":
+                        return
+                    if state in ENDED:
+                        break  # it was not asked, or has failed: once more, under the same name
+                    if deadline.is_over():
+                        raise
+                    time.sleep(0.05)
+                if deadline.is_over():
+                    raise
+                time.sleep(0.05)
 
     def accompany(self, companion: Companion) -> None:
         package = str(copied(companion.package, self._directory))

@@ -252,6 +252,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     names = ("RECORD", "FAIL_AFTER", "SILENCE", "CHOWN")
     record, fail_after, silence, chown = (environment[f"LEGACYHOST_{name}"] for name in names)
     transport = Transport(record, float(fail_after), float(silence), arguments, ignore_chown=chown == "ignore")
+    if not transport.has_connected and time.monotonic() > float(environment.get("LEGACYHOST_UNTIL", "inf")):
+        log("nobody waits for this mount any more")
+        return 255
     if "NOTIFY_SOCKET" in environment and not transport.has_connected:
         where = (environment[name] for name in ("LEGACYHOST_MOUNTPOINT", "LEGACYHOST_SOURCE", "NOTIFY_SOCKET"))
         try:

@@ -14,7 +14,7 @@ from fakemanager import Asked, FakeManager, listening, started
 from fakes import WAIT
 
 from legacyhost.deadline import Deadline
-from legacyhost.mounts.manager import Manager, NotStarted, Property
+from legacyhost.mounts.manager import Manager, NotStarted, Property, _Line
 from legacyhost.mounts.properties import program
 
 SLEEP = program("/bin/sleep", ["sleep", "$HOME"], {"NAME": "a b"})
@@ -148,6 +148,27 @@ def test_where_there_is_no_systemd_it_is_said(tmp_path: Path) -> None:
         pytest.raises(NotStarted, match="refused to be asked"),
     ):
         start(Manager(address))
+
+
+def test_who_comes_when_the_connection_has_ended_does_not_wait(fake: FakeManager) -> None:
+    """There is nobody who would say that it has."""
+    with listening(fake) as address:
+        line = _Line(address, WAIT)
+        line.close()
+        with pytest.raises(EOFError):
+            line.start("one.service", SLEEP, Deadline.after(WAIT), is_awaited=True)
+    assert fake.units == []
+
+
+def test_nobody_waits_for_those_who_wait_before_it() -> None:
+    """Where PID 1 takes no connection: everybody has the time there is, beside the others, not after them."""
+    silent = FakeManager(introduction=b"")
+    with listening(silent) as address, ThreadPoolExecutor(20) as pool:
+        manager = Manager(address)
+        calls = [pool.submit(start, manager, f"{number}.service", 1) for number in range(20)]
+        for call in calls:
+            assert isinstance(call.exception(WAIT), NotStarted)
+    assert silent.connections < 5
 
 
 def test_a_large_unit_arrives_whole(fake: FakeManager, manager: Manager) -> None:

@@ -53,6 +53,18 @@ def test_a_change_of_an_owner_goes_through_or_not(start: Start, chown: str, answ
     line.exchange(FRAME + OWNER + FRAME, FRAME + answer + FRAME)
 
 
+def test_what_nobody_waits_for_any_more_is_not_mounted(start: Start) -> None:
+    """A unit may be started long after it was asked for; one that has been mounted has no such end."""
+    ssh = start(ECHO)
+    late = str(time.monotonic() - 1)
+    assert ssh.line(LEGACYHOST_UNTIL=late).status() == 255
+    assert ssh.started() == []
+    assert ssh.said() == ["nobody waits for this mount any more"]
+    ssh.line(LEGACYHOST_UNTIL=str(time.monotonic() + WAIT)).exchange(FRAME)
+    ssh.line(LEGACYHOST_UNTIL=late).exchange(FRAME)
+    assert len(ssh.started()) == 2
+
+
 def test_answers_do_not_pass_through_here(start: Start) -> None:
     """ssh writes into sshfs's own socket: reading costs nothing."""
     ssh = start(f'ends=$(readlink /proc/$$/fd/0 /proc/$$/fd/1); echo "$ends" >$here/ends; {ECHO}')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import subprocess
 import threading
 import time
@@ -99,8 +100,12 @@ def _start(here: Path, asked: Asked) -> None:
     if (here / "cannot-start").exists():
         asked.end("failed")
         return
-    subprocess.run(["mount", "-t", "tmpfs", asked.unit.name.removesuffix(".service"), asked.unit.argv[-1]], check=True)
+    _mount(asked)
     asked.end("done")
+
+
+def _mount(asked: Asked) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", asked.unit.name.removesuffix(".service"), asked.unit.argv[-1]], check=True)
 
 
 @pytest.mark.parametrize("name", ["data", "a.b-c_d", "0", LONG, LONG[:238], LONG[:200]], ids=len)
@@ -149,7 +154,11 @@ def test_a_mount_is_a_unit_of_its_own(tmp_path: Path) -> None:
     (unit,) = systemd.manager.units
     assert fnmatchcase(unit.name, mounter.pattern("data"))
     source = unit.name.removesuffix(".service")
-    assert unit.value("Environment") == ["SSH_ASKPASS=/a b", f"RECORD=/run/{source}.txt"]
+    *given, until = unit.value("Environment")
+    assert given == ["SSH_ASKPASS=/a b", f"RECORD=/run/{source}.txt"]
+    name, _, moment = until.partition("=")
+    assert name == "LEGACYHOST_UNTIL", "later than this it must not mount"
+    assert 25 < float(moment) - time.monotonic() <= 30
     ((path, *_),) = unit.value("ExecStart")
     assert path == "/usr/bin/sshfs"
     assert unit.argv == ["sshfs", "-f", f"-ofsname={source}", "anna@nas:/sp ace/$$HOME/%d", str(systemd.mountpoint)]
@@ -243,6 +252,30 @@ def test_a_unit_that_does_not_start_is_told_with_its_programs_last_words(tmp_pat
     Path("/usr/sbin/journalctl").write_text("#!/bin/sh\n")
     with pytest.raises(MountFailed, match=r"^systemd says: failed$"):
         systemd.mount(systemd.mounter())
+
+
+@pytest.mark.parametrize("states", ["active", "\nactivating\nactive", "inactive", "activating\nfailed"])
+@in_own_namespace
+def test_that_systemd_is_executed_anew_does_not_matter(tmp_path: Path, states: str) -> None:
+    """Its jobs go on, its connections end: the unit is looked for, and asked for again if it is not there."""
+    systemd = Systemd.boot(tmp_path)
+    (tmp_path / "states").write_text(f"{states}\nleft over\n")
+    script = f'read -r state <{tmp_path}/states; sed -i 1d {tmp_path}/states; [ "$1" = is-active ] && echo "$state"'
+    Path("/usr/sbin/systemctl").write_text(f"#!/bin/sh\n{script}\n")
+    is_there = states.split("\n")[-1] == "active"
+
+    def anew(asked: Asked) -> None:
+        systemd.manager.answer = lambda asked: _start(systemd.here, asked)
+        if is_there:
+            _mount(asked)
+        asked.connection.shutdown(socket.SHUT_RDWR)
+
+    systemd.manager.answer = anew
+    systemd.mount(systemd.mounter())
+    assert systemd.is_mounted()
+    assert (tmp_path / "states").read_text() == "left over\n"
+    names = [unit.name for unit in systemd.manager.units]
+    assert (len(names), len(set(names))) == (1 if is_there else 2, 1)
 
 
 @in_own_namespace
