@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -37,8 +38,8 @@ BREATH = 0.1
 IDLE = 30.0
 #: Bytes, as many as gunicorn reads at a time.
 PIECE = 8192
-#: Bytes of a reply that a new connection takes whether it is read or not; seconds a longer one may take.
-SMALL, PATIENCE = 65536, 10.0
+#: Seconds for which a reply may wait for who is to read it.
+PATIENCE = 10.0
 
 
 class Whole:
@@ -66,15 +67,15 @@ class Body:
     """As much of a body as is wanted, read before the call is at work; what was wrong with it is said to who reads."""
 
     def __init__(self, body: Any) -> None:
-        self._data, self._error = io.BytesIO(), None
+        self._data, self.error = io.BytesIO(), ""
         try:
             self._data = io.BytesIO(body.read(wire.BODY_LIMIT + 1))
-        except OSError as error:
-            self._error = error
+        except (OSError, ValueError, http.errors.ParseException) as error:  # each version has its own
+            self.error = str(error) or "it is cut off"
 
     def read(self, size: int = -1) -> bytes:
-        if self._error is not None:
-            raise self._error
+        if self.error:
+            raise OSError(self.error)
         return self._data.read(size)
 
 
@@ -84,10 +85,16 @@ class Begun:
     def __init__(self, client: Any, begin: Callable[[], bytes]) -> None:
         self.client = client
         self._begin: Callable[[], bytes] | None = begin
+        self._has_ended = False
 
     def recv(self, size: int) -> bytes:
         begin, self._begin = self._begin, None
-        data: bytes = begin() if begin else self.client.recv(size)
+        if begin:
+            return begin()
+        if self._has_ended:  # gunicorn (20.1) waits for the end of a chunk without end
+            raise ConnectionResetError(errno.ECONNRESET, "the connection has ended")
+        data: bytes = self.client.recv(size)
+        self._has_ended = not data
         return data
 
     def __getattr__(self, name: str) -> Any:
@@ -169,10 +176,10 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         whole = Whole(client)
         response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
         # Whose body does not come is silent, not at work: a stop does not wait for that.
-        environ["wsgi.input"] = Body(req.body)
+        environ["wsgi.input"] = body = Body(req.body)
         call = self._begin(client)
         try:
-            is_kept = self.alive and plain.asks_to_be_kept(req) and not _is_chunked(req)
+            is_kept = self.alive and plain.asks_to_be_kept(req) and not body.error
             parts = self.wsgi(environ, response.start_response)
             # What is left of a body that was too long would be taken for the next request.
             if not is_kept or response.status_code == TOO_LARGE:
@@ -228,20 +235,18 @@ def _has_more(unreader: Any, client: Any) -> bool:
 
 
 def _send(client: Any, reply: bytes) -> None:
-    """All of it. Raises ConnectionResetError where it is not read in time; small ones find room in the socket."""
-    if len(reply) <= SMALL:
-        client.sendall(reply)
+    """All of it, at once if there is room. Raises ConnectionResetError where it is not read in time."""
+    sent = 0
+    with suppress(BlockingIOError):
+        sent = client.send(reply, socket.MSG_DONTWAIT)
+    if sent == len(reply):
         return
     client.settimeout(PATIENCE)
     try:
-        client.sendall(reply)
+        client.sendall(memoryview(reply)[sent:])
     except TimeoutError as error:
         raise ConnectionResetError(errno.ECONNRESET, "the reply is not read") from error
     client.settimeout(None)
-
-
-def _is_chunked(request: Any) -> bool:
-    return any(name == "TRANSFER-ENCODING" for name, _ in request.headers)
 
 
 def _comes(client: Any) -> bool:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from fakes import WAIT
 
 from legacyhost.postponed import postpone
 
@@ -92,6 +97,31 @@ def test_what_is_loaded_stays(module: str) -> None:
 
     postpone(module)
     assert sys.modules[module] is heavy_package
+
+
+def test_two_threads_may_want_it_first(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is loaded once, and both have it, also where both find it postponed before either has changed that."""
+    meeting = threading.Barrier(2)
+
+    class Modules:
+        def get(self, name: str) -> object:
+            found = sys.modules.get(name)
+            with suppress(threading.BrokenBarrierError):
+                meeting.wait(0.5)  # of two that may not be here together the other does not come
+            return found
+
+        def __delitem__(self, name: str) -> None:
+            del sys.modules[name]
+
+    postpone(module)
+    import heavy_package
+
+    monkeypatch.setattr("legacyhost.postponed.sys", SimpleNamespace(modules=Modules()))
+    with ThreadPoolExecutor(2) as threads:
+        wanted = [threads.submit(lambda: heavy_package.double) for _ in range(2)]
+        first, second = (each.result(WAIT) for each in wanted)
+    assert first is second
+    assert (tmp_path / module / "loaded").read_text() == "x"
 
 
 def test_what_is_not_there_is_said_when_it_is_wanted(module: str) -> None:

@@ -178,6 +178,25 @@ def test_one_volume_without_meaning_among_others_is_found(tmp_path: Path, column
         State(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a", "b"])
+@pytest.mark.parametrize("column", ["created", "options", "facts"])
+def test_a_column_without_a_value_is_found(tmp_path: Path, column: str, name: str) -> None:
+    """In the first volume, too; in a file whose table was made by other means, as ours takes no NULL."""
+    state = State(tmp_path)
+    for each in ("a", "b"):
+        state.add(volume(each, place="x"))
+    state.close()
+    with closing(sqlite3.connect(tmp_path / FILE)) as connection, connection:
+        connection.executescript(
+            "ALTER TABLE volumes RENAME TO ours;"
+            "CREATE TABLE volumes (name TEXT PRIMARY KEY, created TEXT, options TEXT, facts TEXT) WITHOUT ROWID;"
+            "INSERT INTO volumes SELECT * FROM ours; DROP TABLE ours"
+        )
+        connection.execute(f"UPDATE volumes SET {column} = NULL WHERE name = ?", (name,))
+    with pytest.raises(StateError, match="is damaged: it has a volume without meaning"):
+        State(tmp_path)
+
+
 def test_blanks_around_an_object_mean_nothing(tmp_path: Path) -> None:
     """As somebody may have written it who has mended something by hand."""
     state = State(tmp_path)

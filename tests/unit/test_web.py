@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -172,6 +173,18 @@ def test_a_body_too_large_is_413(client: testing.TestClient, world: World) -> No
     message = error_of(client.simulate_post("/VolumeDriver.Remove", body=exact + " "), 413)
     assert str(BODY_LIMIT) in message
     assert world.state.names() == ["data"]
+
+
+def test_a_body_that_cannot_be_read_is_400(client: testing.TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broken chunk, a connection that ends: nothing is done, and it is no defect of ours."""
+    monkeypatch.setattr("legacyhost.log.exception", lambda *said: pytest.fail(str(said)))
+
+    class Broken(io.BytesIO):
+        def read(self, _size: int | None = -1) -> bytes:
+            raise OSError("zz")
+
+    result = client.simulate_post("/VolumeDriver.List", extras={"wsgi.input": Broken()})
+    assert error_of(result, 400) == "the body of the request cannot be read"
 
 
 @pytest.mark.parametrize(

@@ -8,16 +8,22 @@ import os
 import socket
 import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fakes import WAIT
+from fakes import WAIT, Gate
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.message import Request
 
+from legacyhost import log
+from legacyhost.rpc import Reply, plain_error
+from legacyhost.threads import Threads
 from legacyhost.web import NotServingPlugin, create_app
 from legacyhost.wire import BODY_LIMIT
 from legacyhost.worker import ThreadPerConnection
@@ -86,17 +92,24 @@ ASKED = b"POST /Plugin.Activate HTTP/1.1\r\nHost: x\r\nConnection: Keep-Alive\r\
 STARTING = create_app(lambda: NotServingPlugin("foo", "it is starting"))
 
 
-def exchange(*sent: bytes, replies: int, alive: bool = True, app: Any = STARTING) -> tuple[list[bytes], bytes]:
-    """The replies on one connection, each as it was sent, and what came behind them: nothing, at the end."""
+def exchange(
+    *sent: bytes, replies: int, alive: bool = True, app: Any = STARTING, is_cut: bool = False
+) -> tuple[list[bytes], bytes]:
+    """The replies on one connection, each as it was sent, and what came behind them: nothing, at the end.
+
+    ``is_cut``: the client ends it with what it sends, not with the last reply.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     made = worker(app)
     made.alive = alive
-    thread = threading.Thread(target=made.handle, args=(theirs, theirs, ""))
+    thread = threading.Thread(target=made.handle, args=(theirs, theirs, ""), daemon=True)
     with ours, theirs:
         ours.settimeout(WAIT)
         thread.start()
         for part in sent:
             ours.sendall(part)
+        if is_cut:
+            ours.shutdown(socket.SHUT_WR)
         found = []
         with ours.makefile("rb") as reader:
             for _ in range(replies):
@@ -274,3 +287,241 @@ def test_a_defect_is_an_answer_and_the_end_of_the_connection(name: str) -> None:
     replies, rest = exchange(REQUESTS[name] * 2, replies=1, app=broken)
     assert replies[0].startswith(b"HTTP/1.1 500 ")
     assert rest == b""
+
+
+class Content:
+    """Stands in for a plugin that is content with everything."""
+
+    name = "test"
+
+    def call(self, _rpc: str, _body: bytes) -> Reply:
+        return {}
+
+    def activated(self) -> None:
+        """Nothing follows."""
+
+    def error(self, _rpc: str, message: str) -> Reply:
+        return plain_error(message)
+
+
+#: Bodies in chunks, and whether the connection ends there.
+BROKEN = {
+    "no size": (b"zz\r\n", False),
+    "an empty size": (b"\r\n", False),
+    "a negative size": (b"-1\r\n", False),
+    "no end of a chunk": (b"3\r\none!!0\r\n\r\n", False),
+    "no trailer": (b"3\r\none\r\n0\r\nnonsense\r\n\r\n", False),
+    "cut before the first": (b"", True),
+    "cut in a size": (b"3", True),
+    "cut behind a size": (b"3\r\n", True),
+    "cut in a chunk": (b"3\r\non", True),
+    "cut behind a chunk": (b"3\r\none", True),
+    "cut in the end of a chunk": (b"3\r\none\r", True),
+    "cut between two": (b"3\r\none\r\n", True),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_chunk_is_the_clients_error_and_the_end(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Where the next request would begin is not known; and no defect of ours is found in what somebody else sent."""
+    defects: list[object] = []
+    for logger in (Logger, log):
+        monkeypatch.setattr(logger, "exception", lambda *said, **_: defects.append(said))
+    app = create_app(Content)
+    body, is_cut = BROKEN[kind]
+    for before in ([], [REQUESTS["chunked"]], [REQUESTS["one"]]):
+        sent = [*before, CHUNKED + body + (b"" if is_cut else ASKED)]
+        replies, rest = exchange(*sent, replies=len(sent), app=app, is_cut=is_cut)
+        assert [reply.split()[1] for reply in replies[:-1]] == [b"200"] * len(before)
+        assert replies[-1].startswith(b"HTTP/1.1 4")
+        assert b"\r\nconnection: close\r\n" in replies[-1].lower()
+        assert b"defect" not in replies[-1]
+        assert rest == b""
+    assert defects == []
+
+
+LARGE = b"x" * (1 << 22)
+
+
+def large(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Replies with more than a connection takes before somebody reads it."""
+    start_response("200 OK", [("Content-Length", str(len(LARGE)))])
+    return [LARGE]
+
+
+@pytest.mark.parametrize("name", ["one", "something else in it"])
+def test_a_large_reply_arrives_whole(name: str) -> None:
+    """And the connection goes on; whoever reads the request."""
+    replies, rest = exchange(REQUESTS[name] * 2, replies=2, app=large)
+    assert _bodies(replies) == [LARGE, LARGE]
+    assert rest == b""
+
+
+@pytest.mark.parametrize("name", ["one", "something else in it"])
+@pytest.mark.parametrize(("app", "number"), [(large, 1), (echo, 20_000)], ids=["one large", "many small"])
+def test_nobody_waits_for_long_for_a_client_that_does_not_read(
+    monkeypatch: pytest.MonkeyPatch, name: str, app: Any, number: int
+) -> None:
+    """The thread goes on to others, and no call is at work; one reply may be too much, or all that are not read."""
+    monkeypatch.setattr("legacyhost.worker.PATIENCE", 0.1)
+    ours, theirs = socket.socketpair()
+    made = worker(app)
+
+    def send() -> None:
+        with suppress(OSError):  # the end may come before all is sent
+            ours.sendall(REQUESTS[name] * number)
+
+    threads = [threading.Thread(target=send), threading.Thread(target=made.handle, args=(theirs, theirs, ""))]
+    with ours, theirs:
+        for thread in threads:
+            thread.daemon = True
+            thread.start()
+        for thread in threads:
+            thread.join(WAIT)
+        assert not any(thread.is_alive() for thread in threads)
+    assert not made._at_work
+
+
+class Gated:
+    """An application. A call of a path that has a gate is at work until that opens."""
+
+    def __init__(self, *paths: str) -> None:
+        self.gates = {path: Gate() for path in paths}
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] in self.gates:
+            self.gates[environ["PATH_INFO"]].pass_through()
+        start_response("200 OK", [("Content-Length", "0")])
+        return [b""]
+
+
+class Running:
+    """A worker that runs, on a socket of its own."""
+
+    def __init__(self, home: Path, app: Any) -> None:
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(home / "s"))
+        self.listener.listen(64)
+        made = self.worker = worker(app)
+        made.cfg.set("graceful_timeout", 10 * int(WAIT))
+        made._threads, made.timeout, made.tmp = Threads("call"), WAIT, SimpleNamespace(notify=lambda: None)
+        made.PIPE, made.sockets = os.pipe(), [self.listener]
+        made.wait_fds = [self.listener, made.PIPE[0]]
+        self._thread = threading.Thread(target=made.run, daemon=True)
+        self._thread.start()
+
+    @contextmanager
+    def asked(self, sent: bytes) -> Iterator[socket.socket]:
+        """A connection on which that has been sent."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(WAIT)
+            client.connect(self.listener.getsockname())
+            client.sendall(sent)
+            yield client
+
+    def call(self, path: bytes) -> bytes:
+        """The reply."""
+        with self.asked(short(path)) as client:
+            return client.recv(1 << 16)
+
+    def stop(self) -> None:
+        """As a signal does."""
+        self.worker.alive = False
+        os.write(self.worker.PIPE[1], b".")
+
+    def has_ended(self) -> bool:
+        self._thread.join(WAIT)
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        self.stop()
+        if self.has_ended():
+            self.listener.close()
+            for descriptor in self.worker.PIPE:
+                os.close(descriptor)
+
+
+def short(path: bytes) -> bytes:
+    """A request as engines send it, after whose reply the connection ends."""
+    return request(path, b"{}").replace(b"keep-alive", b"close")
+
+
+@contextmanager
+def running(home: Path, app: Any) -> Iterator[Running]:
+    made = Running(home, app)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+EXPECTING = b"POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [EXPECTING + b"Content-Length: 100\r\n\r\n{", EXPECTING + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{"],
+    ids=["of a length", "in chunks"],
+)
+def test_a_stop_does_not_wait_for_a_body_that_does_not_come(tmp_path: Path, begun: bytes) -> None:
+    """Who has sent half a request is silent like who has sent none: nothing has been begun that could be cut off."""
+    with running(tmp_path, echo) as made, made.asked(begun) as client:
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 100 "), "the body is waited for"
+        made.stop()
+        assert made.has_ended()
+
+
+@pytest.mark.parametrize("name", ["one", "something else in it"])
+def test_a_stop_does_not_wait_for_a_reply_that_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not longer than any thread does."""
+    monkeypatch.setattr("legacyhost.worker.PATIENCE", 0.1)
+    with running(tmp_path, large) as made, made.asked(REQUESTS[name]) as client:
+        assert client.recv(1) == b"H", "it is being sent"
+        made.stop()
+        assert made.has_ended()
+
+
+def test_a_stop_serves_others_as_long_as_it_waits(tmp_path: Path) -> None:
+    """Also for a call that began after the signal, when the calls from before it are done."""
+    app = Gated("/first", "/second")
+    first, second = app.gates.values()
+    with running(tmp_path, app) as made, first, second, made.asked(short(b"/first")) as before:
+        first.wait_until_reached()
+        made.stop()
+        with made.asked(short(b"/second")) as after:
+            second.wait_until_reached()
+            first.open()
+            assert before.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            for _ in range(5):
+                assert made.call(b"/other").startswith(b"HTTP/1.1 200 ")
+            second.open()
+            assert after.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        assert made.has_ended()
+
+
+def test_a_stop_ends_however_many_ask(tmp_path: Path) -> None:
+    """Calls that are short and follow each other, so that there is always one at work, do not keep it from ending."""
+    answered = threading.Semaphore(0)
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        threading.Event().wait(0.05)  # what a call takes
+        return Gated()(environ, start_response)
+
+    def ask_on_and_on() -> None:
+        with suppress(OSError):  # at the end there is nobody who answers
+            while made.call(b"/a"):
+                answered.release()
+
+    with running(tmp_path, app) as made:
+        clients = [threading.Thread(target=ask_on_and_on, daemon=True) for _ in range(6)]
+        for client in clients:
+            client.start()
+        for _ in range(20):
+            assert answered.acquire(timeout=WAIT)
+        made.stop()
+        assert made.has_ended()
+    for client in clients:
+        client.join(WAIT)
+        assert not client.is_alive()
