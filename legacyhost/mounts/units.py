@@ -41,8 +41,8 @@ ENDED = ("inactive", "failed", "deactivating", "unknown")
 CONSEQUENCES = ("read: ", "remote host has disconnected", "request 3 not found")
 #: Seconds that the mount's program gets to end by itself before it is killed.
 PATIENCE = 10.0
-#: Seconds in which it usually does.
-PROMPT = 0.5
+#: Seconds in which it usually does; between two looks.
+PROMPT, LOOK = 0.5, 0.05
 
 
 def is_systemd_running() -> bool:
@@ -101,23 +101,17 @@ class UnitMounter:
             raise MountFailed(_last_words(source + SUFFIX) or "it was unmounted again at once")
 
     def _start(self, unit: str, made: list[Property], deadline: Deadline) -> None:
-        """As Manager.start; whether or not PID 1 is executed anew meanwhile. Its jobs go on, its connections do not."""
+        """As Manager.start, even if PID 1 is executed anew meanwhile: its jobs go on then, its connections do not."""
         while True:
             try:
-                return self._manager.start(unit, made, deadline)
+                self._manager.start(unit, made, deadline)
+                break
             except Lost:
-                while True:
-                    state = run(["systemctl", "is-active", unit], deadline.left()).stdout.strip()
-                    if state == "active":
-                        return
-                    if state in ENDED:
-                        break  # it was not asked, or has failed: once more, under the same name
-                    if deadline.is_over():
-                        raise
-                    time.sleep(0.05)
+                if _has_started(unit, deadline):
+                    break
                 if deadline.is_over():
                     raise
-                time.sleep(0.05)
+                time.sleep(LOOK)  # it was not asked, or has failed: once more, under the same name
 
     def accompany(self, companion: Companion) -> None:
         package = str(copied(companion.package, self._directory))
@@ -149,7 +143,7 @@ class UnitMounter:
             elif deadline.is_over():
                 raise Failed(f"volume {volume} is still being mounted; see {self.where_to_look(volume)}")
             else:
-                time.sleep(0.05)
+                time.sleep(LOOK)
 
     def unmount(self, volume: str, mountpoint: Path, deadline: Deadline) -> None:
         # A signal, not a stop job: a job would wait for docker's own stop job, which waits for this unmount.
@@ -189,6 +183,18 @@ class UnitMounter:
             why = ran.stderr.strip() or "the search was cut off"
             raise Failed(f"it cannot be found out who uses the volumes of {self._plugin}: {why}")
         return users
+
+
+def _has_started(unit: str, deadline: Deadline) -> bool:
+    """Whether it does within the deadline; not if it is not there, or there no more."""
+    while not deadline.is_over():
+        state = run(["systemctl", "is-active", unit], deadline.left()).stdout.strip()
+        if state == "active":
+            return True
+        if state in ENDED:
+            return False
+        time.sleep(LOOK)
+    return False
 
 
 def _last_words(unit: str) -> str:
