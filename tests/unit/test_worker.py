@@ -502,12 +502,16 @@ def test_a_stop_serves_others_as_long_as_it_waits(tmp_path: Path) -> None:
 
 
 def test_a_stop_ends_however_many_ask(tmp_path: Path) -> None:
-    """Calls that are short and follow each other, so that there is always one at work, do not keep it from ending."""
-    answered = threading.Semaphore(0)
+    """Calls that are short and follow each other, each at work until the next one is, do not keep it from ending."""
+    answered, begun = threading.Semaphore(0), [threading.Event()]
 
-    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        threading.Event().wait(0.05)  # what a call takes
-        return Gated()(environ, start_response)
+    def app(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        next_one = threading.Event()
+        begun.append(next_one)
+        begun[-2].set()
+        next_one.wait(0.1)  # a short call ends also where no other comes
+        start_response("200 OK", [("Content-Length", "0")])
+        return [b""]
 
     def ask_on_and_on() -> None:
         with suppress(OSError):  # at the end there is nobody who answers
