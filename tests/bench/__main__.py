@@ -89,6 +89,8 @@ def main(arguments: Sequence[str]) -> int:
     results = {"versions": versions, "rounds": rounds, "measured": found, "failures": failures}
     _write(results, given.json, save=given.save and not failures)
     print(report.table(rows, found))
+    for reason in report.reasons(rows, found):
+        print(f"not met: {reason}")
     for failure in failures:
         print(f"not measured: {failure}")
     if failures and given.save:

@@ -81,6 +81,16 @@ def table(rows: Sequence[Row], measured: Measured) -> str:
     return "\n".join(lines)
 
 
+def reasons(rows: Sequence[Row], measured: Measured) -> list[str]:
+    """Why targets are not met, of those that are not."""
+    found = []
+    for row in rows:
+        ratios = [(target, ratio(target, measured.get(row.key, {}))) for target in row.targets]
+        if row.limit and any(value is not None and not is_met(target, value) for target, value in ratios):
+            found.append(f"{row.text}: {row.limit}.")
+    return found
+
+
 def save(directory: Path, text: str, groups: Mapping[str, Sequence[Row]]) -> None:
     """Keep the run as the newest of three, and write the page that shows it; the pictures are ``plot``'s."""
     directory.mkdir(parents=True, exist_ok=True)
@@ -91,10 +101,12 @@ def save(directory: Path, text: str, groups: Mapping[str, Sequence[Row]]) -> Non
     (directory / "run-1.json").write_text(text, "utf-8")
     results = json.loads(text)
     versions = "\n".join(f"* {name}: {version}" for name, version in results["versions"].items())
-    parts = (
+    parts = [
         f"## {TITLES[group]}\n\n![{TITLES[group]}]({group}.svg)\n\n{table(rows, results['measured'])}\n"
         for group, rows in groups.items()
-    )
+    ]
+    if why := [reason for rows in groups.values() for reason in reasons(rows, results["measured"])]:
+        parts.append("## What is not met, and why\n\n" + "".join(f"* {reason}\n" for reason in why))
     page = f"""# Measured
 
 Everything in one run, in turn, on a booted Debian 12 with an SSH server on loopback; what stands after "x" is what

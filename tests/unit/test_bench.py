@@ -40,6 +40,16 @@ def test_what_was_not_measured_is_no_number() -> None:
     assert "| - |  |" in report.table([READ], {"read": {"legacyhost": [1.0]}})
 
 
+def test_what_is_not_met_has_its_reason(tmp_path: Path) -> None:
+    """On the page, too; what is met needs none."""
+    row = replace(READ, limit="the line is no faster")
+    met, missed = ({"read": {"legacyhost": [own], "sshfs": [5.0]}} for own in (10.0, 9.0))
+    assert report.reasons([row], met) == []
+    assert report.reasons([row], missed) == ["reading: the line is no faster."]
+    report.save(tmp_path, json.dumps({"versions": {}, "rounds": 1, "measured": missed}), {"throughput": [row]})
+    assert "* reading: the line is no faster." in (tmp_path / "README.md").read_text()
+
+
 def test_a_run_is_kept_with_the_two_before_it(tmp_path: Path) -> None:
     """The newest is 1; the page shows it."""
     for number in range(4):
