@@ -281,7 +281,7 @@ DATA = (
     Row(
         *("read", "sequential read", "MiB/s", (*MOUNTS, SSH, SFTP, LOCAL), _read()),
         targets=[_at_least(1.6), _at_least(0.9, SSH)],
-        limit="ssh with the same cipher reads no faster on this machine, and sshfs by hand is nearer to it than on others",
+        limit="ssh with the same cipher reads no faster here, and sshfs by hand is nearer to that than elsewhere",
     ),
     Row("read-10ms", "sequential read, 10 ms round trip", "MiB/s", MOUNTS, _read(Line(10)), [_at_least(5)]),
     Row("read-50ms", "sequential read, 50 ms round trip", "MiB/s", MOUNTS, _read(Line(50)), [_at_least(5)]),
@@ -365,13 +365,13 @@ MOUNTING = (
         *("mount-first", "Mount, first volume of an account", "ms", MOUNTS),
         lambda world, subject: _mount(world, subject, is_first=True),
         [_at_most(1.15, SSHFS)],
-        limit="systemd starts two units with sandboxes, and Python twice: 40 ms of two processors that the login has, too",
+        limit="two units with sandboxes, and Python twice: 40 ms of the two processors that the login needs, too",
     ),
     Row(
         *("mount-further", "Mount, further volume of the account", "ms", MOUNTS),
         lambda world, subject: _mount(world, subject, is_first=False),
         [_at_most(0.15, SSHFS)],
-        limit="what is left is one unit with its sandbox (8 ms), the start of Python (11 ms), sshfs and a few questions",
+        limit="a unit with its sandbox (8 ms), the start of Python (11 ms), sshfs, and a few questions are left",
     ),
     Row(
         *("mount-read", "Mount, further volume, and a first file read", "ms", MOUNTS),
@@ -418,7 +418,7 @@ CALLS = (
         *("start-10000", "exec to Activate with 10,000 volumes known", "ms", (*PLUGINS, BEFORE), _start(10_000)),
         targets=[_at_most(1.1, BEFORE)],
         rounds=3,
-        limit="the record and its backup are read and compared before anything is answered: 7 ms each to fetch the rows alone",
+        limit="record and backup are read and compared before anything is answered: 7 ms each to fetch the rows",
     ),
     Row("memory", "memory (PSS), idle", "MiB", PLUGINS, _memory(0), [_at_most(30)]),
     Row(
