@@ -137,7 +137,8 @@ def test_the_life_of_a_service(service: Service) -> None:
     maps = Path(f"/proc/{service.process.pid}/maps").read_text()
     assert "_sqlite3" in maps
     assert not re.search("cryptography|_bcrypt|nacl", maps), "paramiko is loaded before the network is used"
-    assert "libcrypto" not in maps, "OpenSSL is loaded before a key or a host is to be known"
+    if "/coverage/" not in maps:  # which loads it itself
+        assert "libcrypto" not in maps, "OpenSSL is loaded before a key or a host is to be known"
     for number in (signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU, signal.SIGWINCH):
         service.process.send_signal(number)
         assert service.call("VolumeDriver.List") == (200, {"Volumes": []})
