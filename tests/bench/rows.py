@@ -281,7 +281,7 @@ DATA = (
     Row(
         *("read", "sequential read", "MiB/s", (*MOUNTS, SSH, SFTP, LOCAL), _read()),
         targets=[_at_least(1.6), _at_least(0.9, SSH)],
-        limit="OpenSSH's own sftp, without FUSE, reads no faster by this protocol; ssh cat has no questions to ask",
+        limit="OpenSSH's own sftp, without FUSE, does not reach that either: ssh cat has no questions to ask",
     ),
     Row("read-10ms", "sequential read, 10 ms round trip", "MiB/s", MOUNTS, _read(Line(10)), [_at_least(5)]),
     Row("read-50ms", "sequential read, 50 ms round trip", "MiB/s", MOUNTS, _read(Line(50)), [_at_least(5)]),
