@@ -12,7 +12,7 @@ from pathlib import Path
 from legacyhost import log
 from legacyhost.errors import ConfigError
 from legacyhost.names import is_name
-from legacyhost.wire import printable
+from legacyhost.wire import nearest, printable
 
 LEVELS = {"debug": log.DEBUG, "info": log.INFO, "warning": log.WARNING, "error": log.ERROR}
 SCOPES = ("local", "global")
@@ -154,8 +154,6 @@ def _text(section: Mapping[str, object], key: str, default: str, prefix: str = "
 def _only(section: Mapping[str, object], prefix: str, *known: str) -> None:
     for key in section:
         if key not in known:
-            import difflib
-
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            near = nearest(key, known)
+            hint = f"; did you mean {prefix}{near}?" if near else ""
             raise ValueError(f"unknown setting {prefix}{printable(key)}{hint}")

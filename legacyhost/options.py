@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from legacyhost.errors import InvalidRequest
-from legacyhost.wire import printable
+from legacyhost.wire import nearest, printable
 
 Check = Callable[[str], str]
 #: Longer than any sensible value, a key on one line included.
@@ -63,10 +63,8 @@ class Options:
             return self._by_key[key]
         if key in self._refused:
             raise InvalidRequest(f"option {printable(name)} is refused: {self._refused[key]}")
-        import difflib
-
-        near = difflib.get_close_matches(key, self._by_key, n=1)
-        hint = f"; did you mean {self._by_key[near[0]].name}?" if near else ""
+        near = nearest(key, self._by_key)
+        hint = f"; did you mean {self._by_key[near].name}?" if near else ""
         raise InvalidRequest(f"unknown option {printable(name)}{hint}")
 
 

@@ -6,7 +6,7 @@ Nothing behind this module sees JSON, null or a missing key.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from legacyhost.errors import InvalidRequest
@@ -92,6 +92,13 @@ def render(value: Mapping[str, object]) -> bytes:
 
 def _rendered(value: Mapping[str, object]) -> bytes:
     return _ENCODER.encode(value).encode("ascii") + b"\n"
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The one of the known that is most like a word that is none of them; None where none is."""
+    import difflib  # a plugin hardly ever needs it
+
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def printable(text: str, limit: int = 80) -> str:

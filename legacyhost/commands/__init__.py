@@ -19,7 +19,7 @@ from legacyhost.commands.terminal import progress
 from legacyhost.config import Paths
 from legacyhost.errors import ConfigError, InvalidRequest
 from legacyhost.names import is_name
-from legacyhost.wire import printable
+from legacyhost.wire import nearest, printable
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -85,10 +85,8 @@ def examples(lines: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of a message about a word that is none of the known: the nearest, or nothing."""
-    import difflib
-
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = nearest(word, known)
+    return f"; did you mean {near}?" if near else ""
 
 
 def plugin_name(given: str | None) -> str:
