@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import sys
 
 from legacyhost.commands import Commands, ask
 from legacyhost.errors import InvalidRequest, UnknownMethod
-from legacyhost.wire import printable
+from legacyhost.wire import nearest, printable
 
 EXAMPLES = """\
 legacyhost call VolumeDriver.List
@@ -66,5 +65,5 @@ def _arguments(given: str) -> dict[str, object]:
 def _nearest(rpc: str) -> str | None:
     """The RPC that was meant, whatever its case, and without what stands before the dot too."""
     names = {key.lower(): name for name in rpcs() for key in (name, name.partition(".")[2])}
-    near = difflib.get_close_matches(rpc.lower(), names, n=1)
-    return names[near[0]] if near and names[near[0]] != rpc else None
+    near = names.get(nearest(rpc.lower(), names) or "")
+    return near if near != rpc else None
