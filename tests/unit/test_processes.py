@@ -24,7 +24,7 @@ from legacyhost.mounts.processes import ProcessMounter
 #: Mounts, and unmounts on SIGTERM, as sshfs does.
 GOOD = 'mount -t tmpfs "$2" "$1" || exit 1; trap "umount \\"$1\\"; exit" TERM; systemd-notify --ready; sleep 60 & wait'
 #: Mounts, and does not listen.
-STUBBORN = 'trap "" TERM; mount -t tmpfs "$2" "$1" && systemd-notify --ready || exit 1; exec sleep 60'
+STUBBORN = 'trap "" TERM; mount -t tmpfs "$2" "$1" || exit 1; systemd-notify --ready; exec sleep 60'
 
 
 @dataclass

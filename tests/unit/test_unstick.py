@@ -20,7 +20,7 @@ from legacyhost.mounts.mountpoints import HostMountpoints
 from legacyhost.mounts.processes import ProcessMounter
 from legacyhost.unstick import unstick
 
-PROGRAM = 'trap "" TERM; mount -t tmpfs "$2" "$1" && systemd-notify --ready || exit 1; exec sleep 60'
+PROGRAM = 'trap "" TERM; mount -t tmpfs "$2" "$1" || exit 1; systemd-notify --ready; exec sleep 60'
 
 
 @pytest.fixture
