@@ -23,7 +23,7 @@ from pathlib import Path
 from fakes import WAIT
 
 from legacyhost.drivers.sshfs import TRANSPORT
-from legacyhost.mounts.tools import copied
+from legacyhost.mounts.tools import MAIN, copied
 from legacyhost.transport.record import Record
 
 SSH = """#!/bin/sh
@@ -81,14 +81,14 @@ class FakeSsh:
         """The folder of a connection for several mounts; its process has these constants in place of its own."""
         folder = Path(tempfile.mkdtemp(prefix="shared-", dir=self.directory))
         package = Path(tempfile.mkdtemp(dir=self.directory), "package")
-        shutil.copytree(copied(TRANSPORT, self.directory), package)
+        shutil.copytree(copied(TRANSPORT, self.directory).parent, package)
         program = package / "legacyhost" / "transport" / "shared.py"
         for name, value in constants.items():
             text, count = re.subn(rf"(?m)^{name} = .*", f"{name} = {value}", program.read_text())
             assert count == 1
             program.write_text(text)
         with self.journal.open("ab") as errors:
-            argv = [sys.executable, "-I", "-S", str(package), "--shared", str(folder), "-x", "nas", "-s", "sftp"]
+            argv = [sys.executable, "-I", "-S", str(package / MAIN), "--shared", str(folder), "-x", "nas", "-s", "sftp"]
             self._shared.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=errors, env=self._variables()))
         return folder
 
@@ -165,12 +165,12 @@ def hosts(directory: Path) -> Iterator[Start]:
 class Line:
     """The process that sshfs starts in place of ssh; ``socket`` is sshfs's end."""
 
-    def __init__(self, variables: dict[str, str], journal: Path, package: Path) -> None:
+    def __init__(self, variables: dict[str, str], journal: Path, program: Path) -> None:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(WAIT)
         with theirs, journal.open("ab") as errors:
             self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(package), "-x", "nas", "-s", "sftp"],
+                [sys.executable, "-I", "-S", str(program), "-x", "nas", "-s", "sftp"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=errors,

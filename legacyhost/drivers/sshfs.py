@@ -21,7 +21,7 @@ from legacyhost.drivers.accounts import KEPT, Accounts, merged
 from legacyhost.drivers.sharing import SharedConnections, remove
 from legacyhost.drivers.ssh_files import objection, write, write_target
 from legacyhost.errors import InvalidRequest, PluginError, Refused
-from legacyhost.mounts import PACKAGE, SERIAL, SOURCE, Companion, MountCommand
+from legacyhost.mounts import PROGRAM, SERIAL, SOURCE, Companion, MountCommand
 from legacyhost.ssh import hostkeys
 from legacyhost.ssh.keyfiles import is_encrypted_file
 from legacyhost.ssh.target import HostKey, Target
@@ -155,7 +155,7 @@ class SshfsDriver:
             return Sharing(variables, None)
         configuration, environment = made
         ssh = ["-x", "-a", "-F", str(configuration), account, "-s", "sftp"]
-        argv = [sys.executable, "-I", "-S", PACKAGE, "--shared", str(folder), *ssh]
+        argv = [sys.executable, "-I", "-S", PROGRAM, "--shared", str(folder), *ssh]
         what = f"Shared connection of {account}"
         return Sharing(variables, Companion(folder, argv, what, environment, TRANSPORT, lambda: remove(folder)))
 
@@ -287,7 +287,7 @@ def _of_ssh(options: Mapping[str, str]) -> dict[str, str]:
 
 def _fuse_options(options: Mapping[str, str]) -> list[str]:
     """What goes behind sshfs's -o. No value can have a comma in it: the table sees to that."""
-    chosen = [f"fsname={SOURCE}", f"ssh_command={sys.executable} -I -S {PACKAGE}"]
+    chosen = [f"fsname={SOURCE}", f"ssh_command={sys.executable} -I -S {PROGRAM}"]
     chosen += [*(name for name in table.FUSE_FLAGS if options.get(name) == "true")]
     chosen += [f"{name}={options[name]}" for name in (*table.FUSE_VALUES, "uid", "gid", "umask") if name in options]
     if "true" in (options.get("read_only"), options.get("ro")):

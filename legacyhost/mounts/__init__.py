@@ -17,8 +17,8 @@ from legacyhost.deadline import Deadline
 SOURCE = "\0source\0"
 #: Stands for what the source ends in, behind its last colon.
 SERIAL = "\0serial\0"
-#: Stands for the directory with a copy of the command's package.
-PACKAGE = "\0package\0"
+#: Stands for the program in a copy of the command's package, its __main__.py.
+PROGRAM = "\0program\0"
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class MountCommand:
     #: The directory of a package of Python's that is used, a copy, so that the mount outlives an upgrade or a removal.
     package: Path | None = None
 
-    def words(self, source: str, package: Path | None = None) -> list[str]:
-        """The command line for a mount with that source, with the copy of the package there."""
-        return [_filled(word, source).replace(PACKAGE, str(package)) for word in self.argv]
+    def words(self, source: str, program: Path | None = None) -> list[str]:
+        """The command line for a mount with that source, and that program of the package's copy."""
+        return [_filled(word, source).replace(PROGRAM, str(program)) for word in self.argv]
 
     def variables(self, source: str) -> dict[str, str]:
         """The environment for a mount with that source."""
@@ -49,7 +49,7 @@ class MountCommand:
 class Companion:
     """A program several mounts use, which nobody waits for and which ends by itself.
 
-    ``folder`` has its files and is its own; the last part of its name names the program. PACKAGE may stand in ``argv``.
+    ``folder`` has its files and is its own; the last part of its name names the program. PROGRAM may stand in ``argv``.
     """
 
     folder: Path

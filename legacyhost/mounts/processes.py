@@ -18,7 +18,7 @@ from typing import IO
 
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import PACKAGE, Companion, MountCommand, MountFailed, User
+from legacyhost.mounts import PROGRAM, Companion, MountCommand, MountFailed, User
 from legacyhost.mounts.tools import (
     ENVIRONMENT,
     SCRIPT,
@@ -59,8 +59,8 @@ class ProcessMounter:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
             variables = {**command.variables(source), "NOTIFY_SOCKET": _listen(listener)}
             try:
-                package = copied(command.package, self._directory) if command.package else None
-                process = self._start(volume, command.words(source, package), variables)
+                program = copied(command.package, self._directory) if command.package else None
+                process = self._start(volume, command.words(source, program), variables)
             except OSError as error:
                 raise MountFailed(f"{command.argv[0]}: {error.strerror}") from error
             (folder / "process").write_text(f"{process.pid} {_start_time(process.pid)}")
@@ -75,7 +75,7 @@ class ProcessMounter:
 
     def accompany(self, companion: Companion) -> None:
         with (companion.folder / "output").open("ab") as output:
-            argv = [word.replace(PACKAGE, str(copied(companion.package, self._directory))) for word in companion.argv]
+            argv = [word.replace(PROGRAM, str(copied(companion.package, self._directory))) for word in companion.argv]
             _detached(argv, companion.environment, output)
 
     def is_ours(self, volume: str, source: str) -> bool:

@@ -17,6 +17,7 @@ from legacyhost.mounts import User, mountinfo
 
 SCRIPT = Path(__file__).with_name("mount-unit.sh")
 SHELL = "/bin/sh"
+MAIN = "__main__.py"
 #: Programs are found here and nowhere else; nothing of the service's environment is handed on.
 ENVIRONMENT: Mapping[str, str] = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
@@ -44,7 +45,7 @@ def run(
 
 
 def copied(package: Path, root: Path) -> Path:
-    """A directory in ``root`` to be run with ``python3 -I -S``, with that package in it and its __main__.py on top.
+    """What is to be run with ``python3 -I -S``: the package's __main__.py, in a directory of ``root`` with a copy.
 
     Its byte code is kept there too, by Python, from the first run on. Raises OSError.
     """
@@ -57,13 +58,13 @@ def copied(package: Path, root: Path) -> Path:
             inner.mkdir(mode=0o700, parents=True)
             for name, text in contents.items():
                 (inner / name).write_bytes(text)
-            (inner / "__main__.py").rename(whole / "__main__.py")
+            (inner / MAIN).rename(whole / MAIN)
             try:
                 whole.rename(directory)
             except OSError:
                 if not directory.is_dir():  # by a call beside this one
                     raise
-    return directory
+    return directory / MAIN
 
 
 @cache

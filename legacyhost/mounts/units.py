@@ -17,7 +17,7 @@ from pathlib import Path
 from legacyhost import log
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Failed
-from legacyhost.mounts import PACKAGE, Companion, MountCommand, MountFailed, User, properties
+from legacyhost.mounts import PROGRAM, Companion, MountCommand, MountFailed, User, properties
 from legacyhost.mounts.manager import Lost, Manager, NotStarted, Property
 from legacyhost.mounts.tools import (
     ENVIRONMENT,
@@ -76,8 +76,8 @@ class UnitMounter:
 
     def mount(self, volume: str, mountpoint: Path, command: MountCommand, deadline: Deadline) -> None:
         source = self.pattern(volume).removesuffix(SUFFIX).replace(SERIAL, secrets.token_hex(4))
-        package = copied(command.package, self._directory) if command.package else None
-        words = command.words(source, package)
+        program = copied(command.package, self._directory) if command.package else None
+        words = command.words(source, program)
         made = properties.of_mount(
             command.description,
             self._directory,
@@ -114,8 +114,8 @@ class UnitMounter:
                 time.sleep(LOOK)  # it was not asked, or has failed: once more, under the same name
 
     def accompany(self, companion: Companion) -> None:
-        package = str(copied(companion.package, self._directory))
-        words = [word.replace(PACKAGE, package) for word in companion.argv]
+        program = str(copied(companion.package, self._directory))
+        words = [word.replace(PROGRAM, program) for word in companion.argv]
         made = properties.of_companion(companion.description, companion.folder)
         made += properties.program(words[0], words, companion.environment)
         unit = f"legacyhost-shared:{self._plugin}:{companion.folder.name}{SUFFIX}"

@@ -3,6 +3,9 @@
 import os
 import sys
 
+# Run by its own name: as the directory it is in it would take Python half as long again to begin.
+sys.path.insert(0, os.path.dirname(__file__))
+
 if sys.argv[1:2] == ["--shared"]:
     from legacyhost.transport import shared
 

@@ -15,7 +15,7 @@ from drivers import sshfs_driver
 from namespace import in_own_namespace
 
 from legacyhost.drivers.sshfs import SshfsDriver
-from legacyhost.mounts import PACKAGE, SOURCE, MountCommand
+from legacyhost.mounts import PROGRAM, SOURCE, MountCommand
 from legacyhost.state import Volume
 
 SECRET = "hunter2 %d$HOME'\"é"
@@ -83,7 +83,7 @@ def test_sshfs_is_run_with_a_configuration_of_its_own(driver: SshfsDriver, folde
         "-F",
         str(folder / "ssh_config"),
         "-o",
-        f"fsname={SOURCE},{transport_in(PACKAGE)},allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0",
+        f"fsname={SOURCE},{transport_in(PROGRAM)},allow_other,reconnect,auto_cache,dcache_timeout=3,ac_attr_timeout=0",
         "anna@nas:/sp ace/$HOME/%d,é",
         str(MOUNTPOINT),
     ]
@@ -107,7 +107,7 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
     )
     expected = {
         f"fsname={SOURCE}",
-        transport_in(PACKAGE),
+        transport_in(PROGRAM),
         "ro",
         "uid=1000",
         "gid=100",
@@ -142,7 +142,7 @@ def test_options_of_fuse_are_handed_on(driver: SshfsDriver, folder: Path) -> Non
 def test_a_cache_is_a_choice(driver: SshfsDriver, folder: Path, given: dict[str, str], expected: set[str]) -> None:
     """One word for what sshfs has several options for; those, given by name, count."""
     found = fuse_options(command(driver, folder, **given))
-    assert found - {f"fsname={SOURCE}", transport_in(PACKAGE), "allow_other", "reconnect"} == expected
+    assert found - {f"fsname={SOURCE}", transport_in(PROGRAM), "allow_other", "reconnect"} == expected
 
 
 def test_ssh_is_safe_whatever_the_options(driver: SshfsDriver, folder: Path) -> None:

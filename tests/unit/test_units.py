@@ -21,7 +21,7 @@ from namespace import in_own_namespace
 from legacyhost.deadline import Deadline
 from legacyhost.drivers.sshfs import TRANSPORT
 from legacyhost.errors import Failed
-from legacyhost.mounts import PACKAGE, SOURCE, Companion, MountCommand, MountFailed, mountinfo
+from legacyhost.mounts import PROGRAM, SOURCE, Companion, MountCommand, MountFailed, mountinfo
 from legacyhost.mounts.manager import Manager
 from legacyhost.mounts.tools import SCRIPT
 from legacyhost.mounts.units import PATIENCE, PROMPT, UnitMounter, is_systemd_running
@@ -186,7 +186,7 @@ def test_a_companion_is_a_unit_that_nobody_waits_for(tmp_path: Path) -> None:
     folder = tmp_path / "shared" / "0123abcd"
     folder.mkdir(parents=True)
     gone = threading.Event()
-    words = ["/usr/bin/python3", PACKAGE, "--shared", str(folder), "$HOME"]
+    words = ["/usr/bin/python3", PROGRAM, "--shared", str(folder), "$HOME"]
     companion = Companion(folder, words, "Connection", {"SSH_ASKPASS": "/a b"}, TRANSPORT, gone.set)
     systemd.manager.answer = Asked.reply
     systemd.mounter().accompany(companion)
@@ -195,8 +195,9 @@ def test_a_companion_is_a_unit_that_nobody_waits_for(tmp_path: Path) -> None:
     assert unit.name == "legacyhost-shared:sshfs:0123abcd.service"
     assert unit.value("Environment") == ["SSH_ASKPASS=/a b"]
     assert unit.argv[2:] == ["--shared", str(folder), "$$HOME"]
-    assert Path(unit.argv[1]).parent == systemd.runtime
-    assert (Path(unit.argv[1]) / "__main__.py").is_file()
+    program = Path(unit.argv[1])
+    assert (program.name, program.parents[1]) == ("__main__.py", systemd.runtime)
+    assert program.is_file()
     assert unit.value("CapabilityBoundingSet") == 0
     assert unit.value("NoNewPrivileges") is True
     assert unit.properties["SystemCallFilter"][0] == (True, ["@system-service"])
@@ -211,7 +212,7 @@ def test_a_companion_that_cannot_be_started_leaves_no_folder(tmp_path: Path) -> 
     systemd = Systemd.boot(tmp_path)
     systemd.manager.answer = lambda asked: asked.refuse("no")
     gone = threading.Event()
-    companion = Companion(tmp_path, ["/usr/bin/python3", PACKAGE], "Connection", {}, TRANSPORT, gone.set)
+    companion = Companion(tmp_path, ["/usr/bin/python3", PROGRAM], "Connection", {}, TRANSPORT, gone.set)
     systemd.mounter().accompany(companion)
     assert gone.wait(WAIT)
 

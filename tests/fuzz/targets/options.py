@@ -17,7 +17,7 @@ from fuzz.target import Target, judge, scratch
 from legacyhost.drivers.sshfs import SshfsDriver
 from legacyhost.drivers.sshfs_options import CACHE, FUSE_FLAGS, FUSE_VALUES, REFUSED, SSH_VALUES, TABLE
 from legacyhost.errors import Failed, InvalidRequest
-from legacyhost.mounts import PACKAGE, SOURCE, MountCommand
+from legacyhost.mounts import PROGRAM, SOURCE, MountCommand
 from legacyhost.ssh.hostkeys import ALGORITHMS
 from legacyhost.state import Volume
 
@@ -132,7 +132,7 @@ def _check_sshfs(command: MountCommand, options: Mapping[str, str]) -> None:
     assert [*command.argv[:3], command.argv[4]] == ["sshfs", "-f", "-F", "-o"]
     listed, source, mountpoint = command.argv[5:]
     assert "\\" not in listed
-    assert listed.replace(SOURCE, "").replace(PACKAGE, "").isprintable()
+    assert listed.replace(SOURCE, "").replace(PROGRAM, "").isprintable()
     found = [item.partition("=")[::2] for item in listed.split(",")]
     names = [name for name, _ in found]
     assert len(names) == len(set(names))
