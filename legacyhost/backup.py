@@ -41,9 +41,17 @@ class Backup:
             self._is_complete = found == content
             self._trouble = "" if self._is_complete else "is not up to date"
 
-    def follow(self, content: Content) -> bool:
-        """Be what the record is from now on, with which look() was content; as renew()."""
-        return (self._is_complete and self._attempt(self._open, "cannot be opened")) or self.renew(content)
+    def trust(self) -> None:
+        """As look(), where it has been found out before that all is in order."""
+        self._is_complete, self._trouble = True, ""
+
+    @property
+    def is_complete(self) -> bool:
+        return self._is_complete
+
+    def follow(self, content: Callable[[], Content]) -> bool:
+        """Be what the record is from now on, with which look() was content; as renew(). Raises as ``content``."""
+        return (self._is_complete and self._attempt(self._open, "cannot be opened")) or self.renew(content())
 
     def apply(self, steps: Sequence[Step], moment: datetime, make_room: Callable[[], bool] | None) -> bool:
         """What has been done to the record; False if it has to be made anew."""

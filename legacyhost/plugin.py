@@ -63,6 +63,11 @@ class Host:
             else:
                 self._reconfigure(self._volumes)
 
+    def finish(self) -> None:
+        """Nothing is asked any more: the process ends."""
+        if self._volumes is not None and self.current is self._plugin:
+            self._volumes.finish()
+
     def _reconfigure(self, volumes: Volumes) -> None:
         try:
             config = self._configuration()

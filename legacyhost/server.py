@@ -72,6 +72,7 @@ class Server:
             parent, pause = os.getppid(), self._settings.timeout
             ThreadPerConnection(1, parent, listeners, self, pause, self._settings, log).init_process()
         finally:
+            self._host.finish()
             sock.close_sockets(listeners, unlink=descriptor is None)
 
     def wsgi(self) -> Callable[..., Any]:

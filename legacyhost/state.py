@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from legacyhost import disk, record
+from legacyhost import disk, record, seal
 from legacyhost.backup import FILE as BACKUP
 from legacyhost.backup import Backup, remedy
 from legacyhost.errors import NoSuchVolume, NotServing, StateError
@@ -94,12 +94,11 @@ class State:
             raise StateError(f"the record of volumes {self.path} cannot be {verb}: {_why(error, directory)}") from error
 
     def _open(self, directory: Path) -> None:
-        try:
-            content = load(directory)
-        except Missing:
-            content = Content(())
-            record.write(self.path, content)
-        self._backup.look(content)
+        if seal.take(directory, FILE, BACKUP):
+            self._backup.trust()
+            content = None
+        else:
+            content = self._checked(directory)
         with ExitStack() as opened:
             self._writer = opened.enter_context(closing(record.connect(self.path)))
             self._writer.execute("PRAGMA journal_mode = WAL")
@@ -107,10 +106,19 @@ class State:
             (directory / MARKER).touch(mode=0o600)
             self._identity = disk.identity(self.path)
             opened.callback(self._backup.close)
-            if not self._backup.follow(content):
+            if not self._backup.follow(lambda: load(directory) if content is None else content):
                 self._renew_later()
             self._reserve.keep()
             opened.pop_all()
+
+    def _checked(self, directory: Path) -> Content:
+        try:
+            content = load(directory)
+        except Missing:
+            content = Content(())
+            record.write(self.path, content)
+        self._backup.look(content)
+        return content
 
     def add(self, volume: Volume) -> None:
         """Durable when this returns. The name must be new."""
@@ -178,11 +186,27 @@ class State:
         return [self._volume(row) for row in self._read("SELECT * FROM volumes ORDER BY name")]
 
     def close(self) -> None:
+        """Nothing is read or changed any more; what waits to be done is given up."""
         with self._writing, self._reading:
             self._is_closed.set()
             self._reader.close()
             self._writer.close()
             self._backup.close()
+
+    def finish(self) -> None:
+        """Close it, and spare the next start the check if all is in order; that it is not is found by that start."""
+        self.on_lost = lambda reason: None
+        self.close()
+        directory = self.path.parent
+        with suppress(OSError), disk.lock(directory):
+            seal.put(directory, self._is_in_order, FILE, BACKUP)
+
+    def _is_in_order(self) -> bool:
+        try:
+            self._backup.look(load(self.path.parent))
+        except Unusable:
+            return False
+        return self._backup.is_complete
 
     def _is_ours(self) -> bool:
         """Whether the file is still the one that was opened: what is written to a deleted one is lost."""

@@ -75,6 +75,10 @@ class Volumes:
         lost.on_lost = _nobody
         lost.close()
 
+    def finish(self) -> None:
+        """Nothing is asked any more: the process ends."""
+        self._state.finish()
+
     def activated(self) -> None:
         """An engine has started, perhaps after a crash that left holds of containers that are no more."""
         self.on_doubt(None)

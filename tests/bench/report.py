@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .rows import BEFORE, Row, Target
-from .world import LEGACYHOST, RCLONE, RCLONE_SID, RELAYED, SFTP, SSH, SSHFS
+from .world import LEGACYHOST, RCLONE, RCLONE_SID, RELAYED, SFTP, SSH, SSHFS, UNIT
 
 Measured = Mapping[str, Mapping[str, Sequence[float]]]
 #: How many runs are kept; the newest is 1.
@@ -32,6 +32,7 @@ COLOURS = {
     RCLONE_SID: "#bbbbbb",
     SSH: "#77aa55",
     SFTP: "#aacc88",
+    UNIT: "#ccbb66",
 }
 
 

@@ -148,6 +148,7 @@ def test_the_life_of_a_service(service: Service) -> None:
     assert service.notices_until(lambda notice: "STOPPING=1" in notice)
     assert "plugin foo is serving" in logged
     assert "Traceback" not in logged
+    assert service.record.with_name("volumes.checked").exists(), "the next start looks for what is in order"
 
 
 def test_a_call_in_flight_is_finished(service: Service, silent: socket.socket) -> None:

@@ -193,8 +193,11 @@ def use(plugin: str, name: str, count: str) -> float:
     return float(count)
 
 
-def start(address: str, *argv: str) -> float:
-    """Milliseconds from the start of a plugin until it has answered Activate; its socket is there before."""
+def start(address: str, how: str, *argv: str) -> float:
+    """Milliseconds from the start of a plugin until it has answered Activate; its socket is there before.
+
+    Then it is ended as ``how`` says: terminate or kill.
+    """
     Path(address).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -208,7 +211,7 @@ def start(address: str, *argv: str) -> float:
             Client(address).call("Plugin.Activate", {})
             return 1000 * (time.perf_counter() - begin)
         finally:
-            process.terminate()
+            getattr(process, how)()
             try:
                 process.wait(30)
             except subprocess.TimeoutExpired:
