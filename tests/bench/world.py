@@ -26,7 +26,7 @@ RELAYED = "sshfs+relay"
 COPY = "vec($in, 0, 1) = 1; while (1) { select($ready = $in, undef, undef, undef);"
 COPY += " $got = sysread STDIN, $data, 65536; next if !defined $got; last if !$got; syswrite STDOUT, $data; }"
 RELAY = f"#!/bin/sh\nperl -e '{COPY}' | exec ssh \"$@\"\n"
-#: A unit with a mount's sandbox in which sshfs and Python only begin: what a mount takes before anything is done.
+#: A unit with a mount's sandbox in which Python only begins: what a mount takes before sshfs, and all else, is begun.
 UNIT = "unit"
 RCLONES = (RCLONE, RCLONE_SID)
 INSIDE = "/root/inside"

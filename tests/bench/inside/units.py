@@ -1,4 +1,4 @@
-"""Units with a mount's sandbox in which sshfs and Python only begin: what a mount begins with, and nothing else."""
+"""Units with a mount's sandbox in which Python only begins: what a mount takes before anything is done."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from legacyhost.deadline import Deadline
 from legacyhost.mounts import properties
 from legacyhost.mounts.manager import Manager
 
-#: Their shared libraries are loaded, as for a mount.
-BEGIN = "sshfs --version >/dev/null; exec python3 -I -S /dev/null"
+BEGIN = ("/usr/bin/python3", "-I", "-S", "/dev/null")
 
 
 def start(count: str) -> float:
@@ -20,7 +19,7 @@ def start(count: str) -> float:
 
     def one() -> None:
         made = [("Type", ("s", "oneshot")), ("CollectMode", ("s", "inactive-or-failed")), *properties.MOUNT_SANDBOX]
-        made += properties.program("/bin/sh", ["sh", "-c", BEGIN], {"PATH": "/usr/bin"})
+        made += properties.program(BEGIN[0], BEGIN, {})
         try:
             manager.start(f"begin-{secrets.token_hex(8)}.service", made, Deadline.after(60))
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing has been measured
