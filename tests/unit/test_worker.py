@@ -45,20 +45,21 @@ def worker(app: Any) -> ThreadPerConnection:
     made.cfg, made.wsgi, made.log = Config(), app, Logger(Config())
     made.nr, made.max_requests, made.alive = 0, sys.maxsize, True
     made._accepted, made._at_work, made._changed = set(), set(), threading.Condition()
+    made._is_taking = True
     return made
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_a_lack_of_descriptors_ends_no_call_in_flight(number: int) -> None:
     """The connection waits in the kernel until a descriptor is free; the worker, and the calls in it, go on."""
-    ThreadPerConnection.accept(object.__new__(ThreadPerConnection), Listener(number))
+    worker(None).accept(Listener(number))
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBADF])
 def test_other_errors_are_for_the_loop_that_accepts(number: int) -> None:
     """It knows what to do about a connection that has gone, and that a socket that is none is the end."""
     with pytest.raises(OSError, match=os.strerror(number)):
-        ThreadPerConnection.accept(object.__new__(ThreadPerConnection), Listener(number))
+        worker(None).accept(Listener(number))
 
 
 def test_a_reply_is_sent_whole_or_not_at_all() -> None:
@@ -363,7 +364,7 @@ def test_nobody_waits_for_long_for_a_client_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch, name: str, app: Any, number: int
 ) -> None:
     """The thread goes on to others, and no call is at work; one reply may be too much, or all that are not read."""
-    monkeypatch.setattr("legacyhost.worker.PATIENCE", 0.1)
+    monkeypatch.setattr("legacyhost.connections.PATIENCE", 0.1)
     ours, theirs = socket.socketpair()
     made = worker(app)
 
@@ -476,7 +477,7 @@ def test_a_stop_does_not_wait_for_a_reply_that_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Not longer than any thread does."""
-    monkeypatch.setattr("legacyhost.worker.PATIENCE", 0.1)
+    monkeypatch.setattr("legacyhost.connections.PATIENCE", 0.1)
     with running(tmp_path, large) as made, made.asked(REQUESTS[name]) as client:
         assert client.recv(1) == b"H", "it is being sent"
         made.stop()
