@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,7 +81,9 @@ class Refusals:
             self._number += 1
             if self._number > TOLD:
                 return
-        log.event(log.WARNING, f"the client at {peer} is refused: {why}", {"PLUGIN": self.plugin, "PEER": peer})
+        # Who only looks whether somebody listens does that all day.
+        level = log.INFO if why == tls.GONE else log.WARNING
+        log.event(level, f"the client at {peer} is refused: {why}", {"PLUGIN": self.plugin, "PEER": peer})
 
 
 class Network:
@@ -153,7 +156,7 @@ class Network:
     def _close_all_but(self, now: Door, before: Door) -> None:
         for each in before.sockets:
             if each not in now.sockets and each not in self._inherited:
-                each.close()
+                _close(each)
 
     def _open(self, wanted: ListenConfig) -> Door:
         """Raises ConfigError."""
@@ -183,7 +186,7 @@ class Network:
             if each.getsockname()[:2] == (host, port):
                 return each
             if each.getsockname()[1] == port:
-                each.close()  # it would be in the way
+                _close(each)  # it would be in the way
                 self._door = Door()
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -237,6 +240,13 @@ class Network:
             return
         client.close()
         self._refusals.tell(shown(address), self._problem)
+
+
+def _close(listening: socket.socket) -> None:
+    """At once: while another thread waits for connections to it, it would stay open."""
+    with suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
 
 
 def shown(address: Any) -> str:

@@ -235,7 +235,11 @@ def _ours(directory: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey
         raise _unreadable(path, error) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise Failed(f"{path} is not a key that legacyhost has made")
-    return _certificate(directory / CA), key
+    authority = _certificate(directory / CA)
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if authority.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
+        raise Failed(f"{path} is not the key of {directory / CA}")
+    return authority, key
 
 
 def _certificate(path: Path) -> x509.Certificate:

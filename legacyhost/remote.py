@@ -81,7 +81,7 @@ class Remote:
             stream.do_handshake()
         except (OSError, ValueError) as error:
             self._is_refused = True
-            why = tls.refusal(error, self._terms.listen) if isinstance(error, OSError) else "it has gone"
+            why = tls.refusal(error, self._terms.listen) if isinstance(error, OSError) else tls.GONE
             self._terms.refused(self._peer, why)
             self._end(error)
         self._gate.known(self)

@@ -19,8 +19,8 @@ REASONS = {
     "VERSION_TOO_LOW": "it speaks no version of TLS from 1.2 on",
     "NO_SHARED_CIPHER": "it has no cipher in common with this host",
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
-    "UNEXPECTED_EOF_WHILE_READING": "it has ended the connection before the handshake was done",
 }
+GONE = "it has ended the connection before the handshake was done"
 #: Of verification (X509_V_ERR_*, openssl/x509_vfy.h).
 NOT_YET, EXPIRED, WRONG_PURPOSE = 9, 10, 26
 UNKNOWN_ISSUER = frozenset({2, 7, 18, 19, 20, 21, 24})
@@ -73,8 +73,8 @@ def refusal(error: OSError, listen: ListenConfig) -> str:
         return "it has not finished the handshake in time"
     if isinstance(error, ssl.SSLCertVerificationError):
         return _not_verified(error, listen)
-    if not isinstance(error, ssl.SSLError):
-        return REASONS["UNEXPECTED_EOF_WHILE_READING"]
+    if not isinstance(error, ssl.SSLError) or isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return GONE
     reason = error.reason or ""
     if "ALERT" in reason and reason.endswith(ABOUT_US):
         return f"it does not accept the certificate of this host ({_alert(reason)}): {_what_may_be_wrong(listen)}"

@@ -84,6 +84,8 @@ def _pki(options: argparse.Namespace) -> int:
             f"there is a {directory} already, and nothing in it is changed; its certificate is valid until"
             f" {end:%Y-%m-%d}; to renew it: legacyhost pki {options.plugin} --renew"
         )
+    elif options.renew:
+        raise Failed(f"there is no {directory} to renew; to make it: legacyhost pki {options.plugin} --host NAME")
     elif not hosts:
         raise InvalidRequest(f"say by which names engines call this host: legacyhost pki {options.plugin} --host NAME")
     else:
