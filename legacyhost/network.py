@@ -43,13 +43,13 @@ class Listener:
         return self._name
 
     def accept(self) -> tuple[Remote, Any]:
-        """Raises OSError: BlockingIOError also where the client has gone meanwhile."""
+        """Raises OSError: ConnectionAbortedError where the client has gone meanwhile."""
         client, address = self._socket.accept()
         try:
             return Remote(client, shown(address), self._terms, self._gate), address
         except OSError as error:
             client.close()
-            raise BlockingIOError(errno.EAGAIN, "the client has gone") from error
+            raise ConnectionAbortedError(errno.ECONNABORTED, "the client has gone") from error
 
 
 @dataclass(frozen=True)
@@ -229,6 +229,8 @@ class Network:
         self._gate.wait()
         try:
             self._accept(listener)
+        except ConnectionAbortedError:
+            return
         except OSError:
             time.sleep(BREATH)  # nobody is taken while the process ends; or it has just been closed
 

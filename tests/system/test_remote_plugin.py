@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -53,6 +54,9 @@ def test_volumes_are_made_listed_and_removed_from_elsewhere(installed: Installed
     assert "refused" not in installed.machine.journal("legacyhost@afar.service")
     status = installed.machine.run("systemctl show -p StatusText --value legacyhost@afar").stdout
     assert status.endswith("; on TCP [::]:7777 with TLS\n")
+    found = json.loads(installed.machine.run("legacyhost doctor --json --plugin afar", check=False).stdout)
+    levels = {each["check"]: each["level"] for each in found if each["check"] in ("network", "certificates")}
+    assert levels == {"network": "ok", "certificates": "ok"}
 
 
 def test_a_container_gets_a_volume_only_where_its_engine_sees_the_mounts(installed: Installed, engine: Engine) -> None:
@@ -93,6 +97,7 @@ def test_no_call_is_lost_while_the_plugin_is_restarted(installed: Installed, eng
     engine.docker("volume", "rm", volume)
 
 
+@pytest.mark.any_debian
 def test_who_does_not_fit_is_refused_and_both_sides_say_why(
     installed: Installed, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -221,6 +222,16 @@ def test_what_is_not_tls_is_refused(world: World, said: list[str], sent: bytes, 
         connection.shutdown(socket.SHUT_WR)
         assert b"HTTP" not in connection.recv(100)
     assert refused(said).startswith(ours)
+
+
+def test_who_has_gone_at_once_holds_up_nobody(world: World, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many do: what is reset before it was taken is no reason to pause."""
+    monkeypatch.setattr(network, "BREATH", WAIT)
+    client = world.open()
+    for _ in range(30):
+        with socket.create_connection(client.address, WAIT) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert client.call("a")[0] == 200
 
 
 def test_an_old_tls_is_refused(world: World, said: list[str]) -> None:
