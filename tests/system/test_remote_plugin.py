@@ -27,6 +27,12 @@ def engine(installed: Installed) -> Iterator[Engine]:
     machine.run(f"legacyhost spec afar | tar -x -C {PLUGINS}")
     yield made
     made.close()
+    for plugin in ("afar", "stale", "near", "bare"):
+        unit = f"legacyhost@{plugin}"
+        machine.run(f"systemctl stop {unit}.socket {unit}.service; rm -rf /etc/systemd/system/{unit}.socket.d")
+        machine.run(f"rm -rf /etc/legacyhost/{plugin}.toml /etc/legacyhost/pki/{plugin} /var/lib/legacyhost/{plugin}")
+    # The machine's own Docker, which doctor has asked, has seen them too.
+    machine.run("systemctl daemon-reload; systemctl restart docker", timeout=120)
 
 
 def serve(installed: Installed, plugin: str, listen: str, socket: str = "") -> None:
