@@ -56,6 +56,7 @@ class Client:
     @contextmanager
     def connected(self, name: str = HOST) -> Iterator[ssl.SSLSocket]:
         raw = socket.create_connection(self.address, WAIT)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as engines have it
         with self.context().wrap_socket(raw, server_hostname=name) as connection:
             yield connection
 
