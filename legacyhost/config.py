@@ -42,6 +42,10 @@ class Paths:
     def credentials(self) -> Path:
         return self.etc / "credentials"
 
+    def pki(self, plugin: str) -> Path:
+        """The certificates that ``legacyhost pki`` makes."""
+        return self.etc / "pki" / plugin
+
     def configuration(self, plugin: str) -> Path:
         return self.etc / f"{plugin}.toml"
 
@@ -62,11 +66,28 @@ class VolumeConfig:
 
 
 @dataclass(frozen=True)
+class ListenConfig:
+    """The section [listen]: where engines on other hosts call, and how each side knows the other."""
+
+    #: ``ADDRESS:PORT``; empty where it is only systemd's to say.
+    address: str
+    ca: Path
+    certificate: Path
+    key: Path
+    plain: bool = False
+    #: Whether engines that call by this way see what is mounted on this host.
+    mounts: bool = False
+    #: Names that a client's certificate may have; empty: any that the authority has signed.
+    clients: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Config:
     """One plugin. A section that is None is not served, and not advertised."""
 
     volume: VolumeConfig
     log_level: int = log.INFO
+    listen: ListenConfig | None = None
 
 
 def load(path: Path) -> Config:
@@ -86,14 +107,15 @@ def load(path: Path) -> Config:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: a value in it is too large or too deep") from error
     try:
-        _only(content, "", "log_level", "volume")
+        _only(content, "", "log_level", "volume", "listen")
         level = _text(content, "log_level", "info")
         if level not in LEVELS:
             raise ValueError(f"log_level has to be {' or '.join(LEVELS)}")
         section = content.get("volume")
         if not isinstance(section, dict):
             raise ValueError("it has no section [volume], so there is nothing to serve")
-        return Config(_volume(section), LEVELS[level])
+        listen = _listen(content["listen"], path) if "listen" in content else None
+        return Config(_volume(section), LEVELS[level], listen)
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -133,6 +155,61 @@ def _remote(name: str, section: object) -> tuple[str, Mapping[str, str]]:
     return f"{user}{at}{place.lower()}", {"credential": credential} if credential else {"agent": agent}
 
 
+def _listen(section: object, path: Path) -> ListenConfig:
+    if not isinstance(section, dict):
+        raise ValueError("listen has to be a section")
+    files = ("ca", "certificate", "key")
+    _only(section, "listen.", "address", *files, "plain", "mounts", "clients")
+    address = _text(section, "address", "", "listen.")
+    plain, mounts = (_switch(section, key, "listen.") for key in ("plain", "mounts"))
+    if "address" in section:
+        host, _ = host_and_port(address)
+        if plain and not is_loopback(host):
+            raise ValueError(f"listen.plain needs a loopback address such as 127.0.0.1, and {host} is none")
+    if plain and (given := [key for key in (*files, "clients") if key in section]):
+        raise ValueError(f"listen.{given[0]} has no meaning with listen.plain, which has no certificates")
+    own = path.parent / "pki" / path.stem
+    names = {"ca": own / "ca.pem", "certificate": own / "server.pem", "key": own / "server-key.pem"}
+    for key in files:
+        text = _text(section, key, str(names[key]), "listen.")
+        if not text or not text.isprintable():
+            raise ValueError(f"listen.{key} has to be the path of a file")
+        names[key] = path.parent / text
+    clients = section.get("clients", [])
+    if not isinstance(clients, list) or not all(isinstance(name, str) and name for name in clients):
+        raise ValueError("listen.clients has to be a list of names")
+    if "clients" in section and not clients:
+        raise ValueError("listen.clients has no name in it; left out, every client of the authority may call")
+    return ListenConfig(address, **names, plain=plain, mounts=mounts, clients=frozenset(clients))
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of listen.address: of an IP address, in brackets if it is IPv6, and a port. Raises ValueError."""
+    import ipaddress
+
+    found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)):([0-9]{1,5})", address, re.ASCII)
+    try:
+        host = str(ipaddress.ip_address(found[1] or found[2])) if found else ""
+    except ValueError:
+        host = ""
+    if not found or not host or (":" in host) != bool(found[1]) or not 0 < int(found[3]) < 65536:
+        raise ValueError(
+            f"listen.address {printable(address)!r} is not ADDRESS:PORT, such as 0.0.0.0:7777 or [::]:7777"
+        )
+    return host, int(found[3])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this host can reach that address; of a name it is not known."""
+    import ipaddress
+
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
 def _option(name: str, value: object) -> str:
     """An option's value as Docker would send it."""
     if isinstance(value, bool):
@@ -148,6 +225,13 @@ def _text(section: Mapping[str, object], key: str, default: str, prefix: str = "
     value = section.get(key, default)
     if not isinstance(value, str):
         raise ValueError(f"{prefix}{key} has to be a string")
+    return value
+
+
+def _switch(section: Mapping[str, object], key: str, prefix: str) -> bool:
+    value = section.get(key, False)
+    if not isinstance(value, bool):
+        raise ValueError(f"{prefix}{key} has to be true or false")
     return value
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from functools import partial
 
 from legacyhost import config as configuration
 from legacyhost import log
-from legacyhost.config import Config, Paths, VolumeConfig
+from legacyhost.config import Config, ListenConfig, Paths, VolumeConfig
 from legacyhost.convergence import Convergence
 from legacyhost.credentials import Store
 from legacyhost.drivers import Driver
@@ -39,7 +40,9 @@ class Host:
 
     def __init__(self, name: str, paths: Paths, retry: float = RETRY) -> None:
         """``retry``: seconds between two attempts to open what could not be opened."""
-        self._name = name
+        self.name = self._name = name
+        #: Told what a configuration that has been read says of the network.
+        self.on_listen: Callable[[ListenConfig | None], None] = lambda _: None
         self._paths = paths
         self._pause = retry
         self._is_mended = threading.Event()
@@ -71,6 +74,7 @@ class Host:
     def _reconfigure(self, volumes: Volumes) -> None:
         try:
             config = self._configuration()
+            self.on_listen(config.listen)
             volumes.reconfigure(build_driver(self._name, config.volume, self._paths), config.volume.scope)
         except PluginError as error:
             self.status = f"serving {self._name} with the old configuration: {error.message}"
@@ -86,6 +90,7 @@ class Host:
     def _try(self) -> bool:
         try:
             config = self._configuration()
+            self.on_listen(config.listen)
             if self._volumes is None:
                 self._volumes = build_volumes(self._name, config.volume, self._paths)
             else:

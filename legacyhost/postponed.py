@@ -1,4 +1,4 @@
-"""Modules that a library imports and a plugin never uses: an engine waits for the start of a plugin."""
+"""Modules that a library imports and a plugin hardly ever uses: an engine waits for the start of a plugin."""
 
 from __future__ import annotations
 
@@ -44,3 +44,11 @@ def postpone(name: str, functions: Sequence[str] = (), *, is_package: bool = Fal
     parent, _, last = name.rpartition(".")
     if parent:
         setattr(importlib.import_module(parent), last, stand_in)
+
+
+def restore(name: str) -> None:
+    """Whoever imports it from now on has the real one, of which nothing was given in its place."""
+    with _LOADING:
+        if getattr(sys.modules.get(name), "__spec__", None) is None:
+            sys.modules.pop(name, None)
+    importlib.import_module(name)

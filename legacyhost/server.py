@@ -15,19 +15,26 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn import sock
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
+from legacyhost import postponed
+from legacyhost.config import ListenConfig
 from legacyhost.errors import ConfigError
 from legacyhost.notify import Notifier, watch
 from legacyhost.plugin import Host
 from legacyhost.web import create_app
 from legacyhost.worker import ThreadPerConnection
+
+if TYPE_CHECKING:
+    from legacyhost.network import Network
 
 #: Seconds a stop waits for calls in flight; the longest is a Mount with timeout=100 whose failure is explained.
 GRACE = 120
@@ -45,11 +52,23 @@ class _Quiet(Logger):  # type: ignore[misc]
         self.access_log.propagate = False
 
 
-class Server:
-    """One plugin on one socket: the inherited one, or ``path`` for development."""
+@dataclass(frozen=True)
+class Inherited:
+    """What systemd has handed over: the plugin's socket, and sockets on TCP, if engines elsewhere shall reach it."""
 
-    def __init__(self, host: Host, address: str, temporary: Path) -> None:
+    descriptor: int
+    path: str
+    tcp: Sequence[socket.socket] = ()
+
+
+class Server:
+    """One plugin on one socket, the inherited one, or ``address`` for development; and on TCP, where that is wanted."""
+
+    def __init__(self, host: Host, address: str, temporary: Path, tcp: Sequence[socket.socket] = ()) -> None:
         self._host = host
+        self._tcp = tcp
+        self._network: Network | None = None
+        self._has_started = False
         self._address = address
         self._notifier = Notifier()
         self._settings = Config()
@@ -97,38 +116,90 @@ class Server:
         for number in MEANINGLESS:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which what is started from here would inherit
         gc.freeze()  # the libraries stay: no garbage is looked for in them
+        self._worker = worker
+        if self._tcp:
+            self._open_network()
+        self._host.on_listen = self._listen
         self._host.start()
-        watch(self._notifier, self._address, lambda: self._host.status)
+        self._has_started = True
+        if self._network is not None:
+            self._network.begin()
+        watch(self._notifier, self._address, self._status)
 
     def _reload(self) -> None:
         self._host.reload()
-        self._notifier.status(self._host.status)
+        self._notifier.status(self._status())
+
+    def _status(self) -> str:
+        status = self._network.status if self._network is not None else ""
+        return f"{self._host.status}; {status}" if status else self._host.status
+
+    def _listen(self, wanted: ListenConfig | None) -> None:
+        """What the configuration says of TCP."""
+        if wanted is None and self._network is None:
+            return
+        network = self._open_network()
+        network.configure(wanted)
+        if self._has_started:
+            network.begin()
+
+    def _open_network(self) -> Network:
+        if self._network is None:
+            postponed.restore("ssl")
+            from legacyhost.network import Network
+
+            self._network = Network(self._host.name, lambda: self._host.current, self._worker.accept, self._tcp)
+        return self._network
 
 
-def inherited_socket() -> str | None:
-    """The path of the one socket systemd has handed over; None when there is none (sd_listen_fds(3)).
+def inherited_sockets() -> Inherited | None:
+    """The sockets systemd has handed over; None when there are none (sd_listen_fds(3)).
 
-    Raises ConfigError when it is not exactly one listening unix socket.
+    Raises ConfigError when they are not exactly one listening unix socket, and any number that listen on TCP.
     """
     count = os.environ.get("LISTEN_FDS", "0") if os.environ.get("LISTEN_PID") == str(os.getpid()) else "0"
     if count == "0":
         return None
-    if count != "1":
-        raise ConfigError(f"systemd has handed over {count} sockets; a plugin has one: one ListenStream= in its unit")
+    if not count.isdecimal():
+        raise ConfigError(f"systemd has handed over {count!r} sockets, which is no number")
+    own, tcp = [], []
+    with ExitStack() as opened:
+        for descriptor in range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count)):
+            found = opened.enter_context(_listening(descriptor))
+            if found.family == socket.AF_UNIX:
+                own.append((descriptor, found.getsockname()))
+                found.close()
+            else:
+                tcp.append(found)
+        if len(own) != 1:
+            raise ConfigError(
+                f"systemd has handed over {len(own)} unix sockets; a plugin has one: one ListenStream= with a path in"
+                " its unit"
+            )
+        ((descriptor, address),) = own
+        if not isinstance(address, str):
+            raise ConfigError(
+                "the socket that systemd has handed over has no path: ListenStream= is to be an absolute one"
+            )
+        opened.pop_all()
+    return Inherited(descriptor, address, tcp)
+
+
+def _listening(descriptor: int) -> socket.socket:
+    """What was handed over as that descriptor. Raises ConfigError unless it is something that connections come by."""
     try:
-        is_socket = stat.S_ISSOCK(os.fstat(FIRST_DESCRIPTOR).st_mode)
+        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
     except OSError as error:
         raise ConfigError("systemd has handed over a socket that is not there") from error
     if not is_socket:
         raise ConfigError("what systemd has handed over is not a socket")
-    with socket.socket(fileno=os.dup(FIRST_DESCRIPTOR)) as inherited:
-        address = inherited.getsockname()
-        is_listening = inherited.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        if inherited.family != socket.AF_UNIX or inherited.type != socket.SOCK_STREAM or not is_listening:
-            raise ConfigError("the socket that systemd has handed over is not a listening unix stream socket")
-    if not isinstance(address, str):
-        raise ConfigError("the socket that systemd has handed over has no path: ListenStream= is to be an absolute one")
-    return address
+    found = socket.socket(fileno=os.dup(descriptor))
+    is_listening = found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    is_known = found.family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6)
+    if not is_known or found.type != socket.SOCK_STREAM or not is_listening:
+        found.close()
+        raise ConfigError("a socket that systemd has handed over is not a listening stream socket, unix or TCP")
+    return found
 
 
 def serve(host: Host, path: Path | None, temporary: Path) -> None:
@@ -136,13 +207,13 @@ def serve(host: Host, path: Path | None, temporary: Path) -> None:
 
     Raises ConfigError when there is no socket, or more than one.
     """
-    inherited = inherited_socket()
+    inherited = inherited_sockets()
     if inherited is not None and path is not None:
         raise ConfigError("systemd has handed over a socket, so --socket cannot be given")
     if inherited is not None:
         for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             os.environ.pop(name, None)  # nobody else's
-        Server(host, inherited, temporary).run(FIRST_DESCRIPTOR)
+        Server(host, inherited.path, temporary, inherited.tcp).run(inherited.descriptor)
     elif path is not None:
         _refuse_if_served(path)
         Server(host, str(path.absolute()), temporary).run(None)

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import errno
 import io
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -26,6 +24,7 @@ from gunicorn.http import wsgi
 from gunicorn.workers.sync import SyncWorker
 
 from legacyhost import log, plain, wire
+from legacyhost.connections import Connection, Local
 from legacyhost.threads import Threads
 
 #: Seconds a stop gives a connection that was accepted just before to bring its request.
@@ -34,12 +33,8 @@ LINGER = 0.5
 TOO_LARGE = 413
 #: Seconds between two looks.
 BREATH = 0.1
-#: Seconds for which a connection is kept without a request.
-IDLE = 30.0
 #: Bytes, as many as gunicorn reads at a time.
 PIECE = 8192
-#: Seconds for which a reply may wait for who is to read it.
-PATIENCE = 10.0
 
 
 class Whole:
@@ -49,7 +44,7 @@ class Whole:
     forgets the volume it was about (moby volume/service/store.go).
     """
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Connection) -> None:
         self._client = client
         self._parts: list[bytes] = []
 
@@ -57,7 +52,7 @@ class Whole:
         self._parts.append(data)
 
     def send_reply(self) -> None:
-        _send(self._client, b"".join(self._parts))
+        self._client.send_reply(b"".join(self._parts))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
@@ -105,7 +100,9 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
     """Each connection is served by a thread of its own; it carries one call, or more if the client says so."""
 
     def init_process(self) -> None:
-        self._accepted: set[socket.socket] = set()
+        self._accepted: set[Connection] = set()
+        #: Whether further connections are taken: not at the end of a stop.
+        self._is_taking = True
         self._at_work: set[object] = set()
         self._changed = threading.Condition()
         self._threads = Threads("call")
@@ -116,34 +113,45 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         return True
 
     def accept(self, listener: Any) -> None:
+        """Take a connection that waits at a listener, which may be from any thread. Raises BlockingIOError."""
         try:
-            client, address = listener.accept()
+            with self._changed:
+                if not self._is_taking:
+                    raise BlockingIOError(errno.EAGAIN, "the process ends")
+                client, address = listener.accept()
+                connection = self._connection(client)
+                self._accepted.add(connection)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
             log.event(log.ERROR, f"no further connection for now: {error.strerror}")
             time.sleep(BREATH)
             return
-        client.setblocking(True)
-        with self._changed:
-            self._accepted.add(client)
         try:
-            self._threads.do(partial(self.handle, listener, client, address))
+            self._threads.do(partial(self.handle, listener, connection, address))
         except RuntimeError as error:
             log.event(log.ERROR, f"a connection is closed unanswered: {error}")
             with self._changed:
-                self._accepted.discard(client)
-            client.close()
+                self._accepted.discard(connection)
+            connection.close()
+
+    def _connection(self, client: Any) -> Connection:
+        if isinstance(client, socket.socket):
+            client.setblocking(True)
+            return Local(client, self.wsgi)
+        found: Connection = client
+        return found
 
     def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        connection = self._connection(client)
         try:
-            super().handle(listener, Begun(client, lambda: self._answer_plain(listener, client)), addr)
+            super().handle(listener, Begun(connection, lambda: self._answer_plain(listener, connection)), addr)
         finally:
             with self._changed:
-                self._accepted.discard(client)
+                self._accepted.discard(connection)
                 self._changed.notify_all()
 
-    def _answer_plain(self, listener: Any, client: Any) -> bytes:
+    def _answer_plain(self, listener: Any, client: Connection) -> bytes:
         """Answer requests as long as they are plain; what has come of one that is not. Empty: that is all."""
         server = listener.getsockname()
         data: bytes = client.recv(PIECE)
@@ -151,12 +159,12 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
             call = self._begin(client)
             try:
                 is_kept = self.alive and request.head.asks_to_be_kept
-                _send(client, plain.reply(self.wsgi, request, is_kept=is_kept))
+                client.send_reply(plain.reply(client.app, request, is_kept=is_kept))
             finally:
                 self._end(call)
             if not is_kept:
                 return b""
-            data = request.rest or (client.recv(PIECE) if _comes(client) else b"")
+            data = request.rest or (client.recv(PIECE) if client.comes() else b"")
         return data
 
     def handle_request(self, listener: Any, req: Any, begun: Any, addr: Any) -> None:
@@ -171,7 +179,7 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
                 return
             req = next(further)
 
-    def _answer(self, listener: Any, req: Any, client: Any, addr: Any) -> bool:
+    def _answer(self, listener: Any, req: Any, client: Connection, addr: Any) -> bool:
         """Whether the connection is kept."""
         whole = Whole(client)
         response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
@@ -180,7 +188,7 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         call = self._begin(client)
         try:
             is_kept = self.alive and plain.asks_to_be_kept(req) and not body.error
-            parts = self.wsgi(environ, response.start_response)
+            parts = client.app(environ, response.start_response)
             # What is left of a body that was too long would be taken for the next request.
             if not is_kept or response.status_code == TOO_LARGE:
                 response.force_close()
@@ -192,7 +200,7 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         finally:
             self._end(call)
 
-    def _begin(self, client: Any) -> object:
+    def _begin(self, client: Connection) -> object:
         """A call is at work; its connection has brought it."""
         call = object()
         with self._changed:
@@ -212,12 +220,14 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         is_done = False
         while not is_done and time.monotonic() < deadline:
             with self._changed:
+                self._is_taking = True
                 unfinished = set(self._at_work)
             while unfinished & self._at_work and time.monotonic() < deadline:
                 self.wait(BREATH)
                 self._accept_waiting()
             # Nobody else is served now; but what has begun meanwhile may take long, too.
             with self._changed:
+                self._is_taking = False
                 self._changed.wait_for(lambda: not self._accepted, LINGER)
                 is_done = self._changed.wait_for(lambda: not self._at_work, LINGER)
 
@@ -229,28 +239,6 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
                 continue
 
 
-def _has_more(unreader: Any, client: Any) -> bool:
+def _has_more(unreader: Any, client: Connection) -> bool:
     """Whether something comes of a client that is there; it has been read already, or is waited for."""
-    return bool(unreader.buf.tell()) or (_comes(client) and bool(client.recv(1, socket.MSG_PEEK)))
-
-
-def _send(client: Any, reply: bytes) -> None:
-    """All of it, at once if there is room. Raises ConnectionResetError where it is not read in time."""
-    sent = 0
-    with suppress(BlockingIOError):
-        sent = client.send(reply, socket.MSG_DONTWAIT)
-    if sent == len(reply):
-        return
-    client.settimeout(PATIENCE)
-    try:
-        client.sendall(memoryview(reply)[sent:])
-    except TimeoutError as error:
-        raise ConnectionResetError(errno.ECONNRESET, "the reply is not read") from error
-    client.settimeout(None)
-
-
-def _comes(client: Any) -> bool:
-    """Whether something does, be it the end, while the connection is kept."""
-    waiting = select.poll()
-    waiting.register(client, select.POLLIN)
-    return bool(waiting.poll(IDLE * 1000))
+    return bool(unreader.buf.tell()) or (client.comes() and client.is_there())

@@ -6,7 +6,20 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from legacyhost.doctor import Finding, engines, error, files, ok, programs, records, services, sockets, volume, warning
+from legacyhost.doctor import (
+    Finding,
+    engines,
+    error,
+    files,
+    network,
+    ok,
+    programs,
+    records,
+    services,
+    sockets,
+    volume,
+    warning,
+)
 from legacyhost.doctor.host import Host
 from legacyhost.doctor.way import way
 from legacyhost.errors import NoSuchVolume, PluginError
@@ -76,6 +89,7 @@ class Diagnosis:
         else:
             yield ok("target", "systemd does not run here; units are not looked at")
         yield from _guarded("credentials", partial(files.secrets, host))
+        yield from _guarded("specification", partial(network.elsewhere, host))
         yield from _guarded("known_hosts", partial(files.known_hosts, host))
         space = "du -xh /run | sort -h | tail"
         yield from _guarded("room in /run", partial(files.room, host, "room in /run", host.paths.run, space))
@@ -91,6 +105,8 @@ class Diagnosis:
             ("service", partial(services.service, host, plugin)),
             ("answer", partial(sockets.answer, host, plugin)),
             ("order", partial(services.order, host, plugin)),
+            ("network", partial(network.listening, host, plugin)),
+            ("certificates", partial(network.certificates, host, plugin)),
             ("socket", partial(sockets.mode, host, plugin)),
             ("shadow", partial(sockets.shadows, host, plugin)),
             ("record modes", partial(files.state_modes, host, plugin)),

@@ -65,17 +65,17 @@ def secrets(host: Host) -> Iterator[Finding]:
     """Credentials and configurations: passwords may stand in both."""
     etc = host.paths.etc
     found = False
-    for path in _below(etc / "credentials"):
-        if (problem := _open_to_others(path, 0o077)) is not None:
+    for path in (*_below(etc / "credentials"), *_below(etc / "pki")):
+        if (problem := open_to_others(path, 0o077)) is not None:
             found = True
             mode = "700" if path.is_dir() else "600"
-            yield error("credentials", problem, "keys and passwords are kept there", _close(path, mode))
+            yield error("credentials", problem, "keys and passwords are kept there", close(path, mode))
     for path in (etc, *sorted(etc.glob("*.toml"))):
         has_password = path.is_file() and "password" in path.read_text("utf-8", "replace")
-        if (problem := _open_to_others(path, 0o077 if has_password else 0o022)) is not None:
+        if (problem := open_to_others(path, 0o077 if has_password else 0o022)) is not None:
             found = True
             why = "a password stands in it" if has_password else "whoever can change it decides what root mounts"
-            yield error("configuration modes", problem, why, _close(path, "600" if has_password else "go-w"))
+            yield error("configuration modes", problem, why, close(path, "600" if has_password else "go-w"))
     if not found:
         yield ok("credentials", f"what is secret in {etc} is for root only")
 
@@ -86,11 +86,11 @@ def known_hosts(host: Host) -> Iterator[Finding]:
     for path in host.paths.known_hosts():
         if not path.exists():
             continue
-        if (problem := _open_to_others(path, 0o022)) is not None or not os.access(path, os.R_OK):
+        if (problem := open_to_others(path, 0o022)) is not None or not os.access(path, os.R_OK):
             found = True
             shown = problem or f"{path} cannot be read"
             why = "the keys in it decide which hosts are trusted"
-            yield error("known_hosts", shown, why, _close(path, "644"))
+            yield error("known_hosts", shown, why, close(path, "644"))
     if not found:
         yield ok("known_hosts", f"{host.paths.known_hosts()[0]} is changed by root only")
 
@@ -99,11 +99,11 @@ def state_modes(host: Host, plugin: str) -> Iterator[Finding]:
     directory = host.paths.state / plugin
     found = False
     for path in _below(directory):
-        if (problem := _open_to_others(path, 0o077)) is not None:
+        if (problem := open_to_others(path, 0o077)) is not None:
             found = True
             mode = "700" if path.is_dir() else "600"
             yield error(
-                "record modes", problem, "options of volumes stand there, passwords included", _close(path, mode)
+                "record modes", problem, "options of volumes stand there, passwords included", close(path, mode)
             )
     if not found:
         yield ok("record modes", f"{directory} is for root only")
@@ -140,7 +140,7 @@ def _below(directory: Path) -> list[Path]:
     return [path for path in (directory, *sorted(directory.rglob("*"))) if not path.is_symlink()]
 
 
-def _open_to_others(path: Path, forbidden: int) -> str | None:
+def open_to_others(path: Path, forbidden: int) -> str | None:
     """What is wrong with the owner or the mode; None if nothing is, or the file has gone meanwhile."""
     try:
         status = path.stat()
@@ -153,6 +153,6 @@ def _open_to_others(path: Path, forbidden: int) -> str | None:
     return None
 
 
-def _close(path: Path, mode: str) -> str:
+def close(path: Path, mode: str) -> str:
     name = shlex.quote(str(path))
     return f"chown root: {name} && chmod {mode} {name}"

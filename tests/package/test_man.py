@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from legacyhost.cli import parser as whole_parser
-from legacyhost.config import Config, Paths, VolumeConfig
+from legacyhost.config import Config, ListenConfig, Paths, VolumeConfig
 from legacyhost.drivers import sshfs, sshfs_options
 
 from .conftest import MAN, run
@@ -88,7 +88,7 @@ def test_directories_are_the_real_ones() -> None:
 
 
 def test_every_setting_is_documented() -> None:
-    fields = [*dataclasses.fields(Config), *dataclasses.fields(VolumeConfig)]
+    fields = [*dataclasses.fields(Config), *dataclasses.fields(VolumeConfig), *dataclasses.fields(ListenConfig)]
     assert set(entries(SETTINGS)) == {field.name for field in fields}
 
 

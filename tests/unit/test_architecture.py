@@ -18,7 +18,7 @@ DOORS = {
     "systemd": {"legacyhost.log"},
     "jeepney": {"legacyhost.mounts.manager"},
     "paramiko": {"legacyhost.ssh"},
-    "cryptography": {"legacyhost.ssh"},
+    "cryptography": {"legacyhost.ssh", "legacyhost.pki"},
 }
 #: What answers calls and what works in the background have in common; neither knows the other.
 BESIDE = {"holds", "turns", "history", "status", "mounting"}
@@ -44,7 +44,14 @@ MAY_KNOW = {
     "legacyhost.log": set(),
     "legacyhost.threads": set(),
     "legacyhost.plain": set(),
-    "legacyhost.worker": {"log", "plain", "threads", "wire"},
+    "legacyhost.worker": {"log", "plain", "threads", "wire", "connections"},
+    "legacyhost.connections": set(),
+    "legacyhost.gate": set(),
+    "legacyhost.afar": {"errors", "rpc", "web"},
+    "legacyhost.pki": {"errors", "disk"},
+    "legacyhost.tls": {"errors", "config", "pki"},
+    "legacyhost.remote": {"config", "connections", "gate", "tls"},
+    "legacyhost.network": {"errors", "log", "config", "web", "afar", "gate", "remote", "tls"},
     "legacyhost.client": {"errors"},
     "legacyhost.surfaces": {"errors", "rpc", "wire"},
     "legacyhost.ssh": {"errors", "deadline"},
@@ -180,7 +187,7 @@ def test_paramiko_is_loaded_only_inside_functions() -> None:
     heavy = {name for name, found in at_the_top.items() if found & {"paramiko"} or "cryptography" in str(found)}
     assert heavy
     for name in MODULES:
-        if not is_part_of(name, "legacyhost.ssh"):
+        if not any(is_part_of(name, door) for door in DOORS["cryptography"]):
             loaded, left = set[str](), {name}
             while left:
                 loaded |= left

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from legacyhost.config import Config, Paths, VolumeConfig, load
+from legacyhost.config import Config, ListenConfig, Paths, VolumeConfig, host_and_port, is_loopback, load
 from legacyhost.drivers.sshfs_options import TABLE
 from legacyhost.errors import ConfigError
 from legacyhost.plugin import build_driver
@@ -193,3 +193,77 @@ def test_plugins_are_the_configurations_there_are(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     assert Paths(tmp_path, tmp_path, tmp_path).plugins() == ["a", "b"]
     assert Paths(tmp_path / "missing", tmp_path, tmp_path).plugins() == []
+
+
+def test_where_to_listen(file: Path) -> None:
+    """The files are those of ``legacyhost pki``, unless others are named; relative to the configuration."""
+    file.write_text('[volume]\n[listen]\naddress = "0.0.0.0:7777"\n')
+    pki = file.parent / "pki" / "foo"
+    expected = ListenConfig("0.0.0.0:7777", pki / "ca.pem", pki / "server.pem", pki / "server-key.pem")
+    assert load(file).listen == expected
+    file.write_text(
+        '[volume]\n[listen]\naddress = "[::1]:7777"\nca = "/a.pem"\ncertificate = "b.pem"\nkey = "c/d.pem"\n'
+        'mounts = true\nclients = ["one", "two"]\n'
+    )
+    own = (Path("/a.pem"), file.parent / "b.pem", file.parent / "c/d.pem")
+    assert load(file).listen == ListenConfig("[::1]:7777", *own, mounts=True, clients=frozenset({"one", "two"}))
+    file.write_text('[volume]\n[listen]\nplain = true\naddress = "127.0.0.1:7777"')
+    assert (listen := load(file).listen)
+    assert listen.plain
+    file.write_text("[volume]\n[listen]\n")
+    assert (listen := load(file).listen)
+    assert listen.address == "", "it is systemd's to say"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("listen = 7777", "listen has to be a section"),
+        ("[listen]\nadress = 'x'", "unknown setting listen.adress; did you mean listen.address?"),
+        ("[listen]\naddress = 7777", "listen.address has to be a string"),
+        *(
+            (f"[listen]\naddress = {address!r}", f"listen.address '{address}' is not ADDRESS:PORT, such as")
+            for address in (
+                "7777",
+                "nas:7777",
+                "0.0.0.0",
+                "0.0.0.0:0",
+                "0.0.0.0:65536",
+                "::1:7777",
+                "[127.0.0.1]:1",
+                "",
+            )
+        ),
+        ("[listen]\nplain = true\naddress = '0.0.0.0:7777'", "listen.plain needs a loopback address such as 127.0.0.1"),
+        ("[listen]\nplain = true\naddress = '[::]:7777'", "listen.plain needs a loopback address"),
+        ("[listen]\nplain = 'yes'", "listen.plain has to be true or false"),
+        ("[listen]\nmounts = 1", "listen.mounts has to be true or false"),
+        ("[listen]\nplain = true\nca = 'x'", "listen.ca has no meaning with listen.plain"),
+        ("[listen]\nplain = true\nclients = ['x']", "listen.clients has no meaning with listen.plain"),
+        ("[listen]\nkey = ''", "listen.key has to be the path of a file"),
+        ('[listen]\nca = "a\\u0000b"', "listen.ca has to be the path of a file"),
+        ("[listen]\nclients = 'x'", "listen.clients has to be a list of names"),
+        ("[listen]\nclients = ['']", "listen.clients has to be a list of names"),
+        ("[listen]\nclients = []", "listen.clients has no name in it"),
+    ],
+)
+def test_where_to_listen_is_said_wrongly(file: Path, text: str, what: str) -> None:
+    """A plugin is never reached by more than was meant."""
+    begin, _, rest = text.partition("\n") if text.startswith("listen") else ("", "", text)
+    assert refusal(file, f"{begin}\n[volume]\n{rest}\n").startswith(what)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1")),
+        *((host, False) for host in ("0.0.0.0", "::", "10.0.0.1", "::ffff:10.0.0.1", "localhost", "")),
+    ],
+)
+def test_what_only_this_host_reaches(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_an_address_has_one_form() -> None:
+    assert host_and_port("[0:0::1]:80") == ("::1", 80)
+    assert host_and_port("10.0.0.5:7777") == ("10.0.0.5", 7777)

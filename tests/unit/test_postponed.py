@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 from fakes import WAIT
 
-from legacyhost.postponed import postpone
+from legacyhost.postponed import postpone, restore
 
 
 @pytest.fixture
@@ -121,6 +121,20 @@ def test_two_threads_may_want_it_first(module: str, tmp_path: Path, monkeypatch:
         wanted = [threads.submit(lambda: heavy_package.double) for _ in range(2)]
         first, second = (each.result(WAIT) for each in wanted)
     assert first is second
+    assert (tmp_path / module / "loaded").read_text() == "x"
+
+
+def test_the_real_one_can_be_had_back(module: str, tmp_path: Path) -> None:
+    """With what was given in its place; whoever has the stand-in keeps it."""
+    postpone(module, VALUE=9)
+    import heavy_package as before
+
+    restore(module)
+    restore(module)
+    import heavy_package
+
+    assert (before.VALUE, heavy_package.VALUE) == (9, 7)
+    assert before.double(4) == 8
     assert (tmp_path / module / "loaded").read_text() == "x"
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from certificates import Client, make
 from fakes import WAIT
 
 REPOSITORY = Path(__file__).parents[2]
@@ -251,4 +252,43 @@ def test_the_watchdog_ends_it_at_once(service: Service) -> None:
     service.start()
     service.wait_until_ready()
     assert service.call("Plugin.Activate") == (200, {"Implements": ["VolumeDriver"]})
+    service.end()
+
+
+def test_tcp_comes_and_goes_with_the_configuration(service: Service) -> None:
+    """Without a section [listen] nothing of TLS is even loaded; with one, the status says where it is reached."""
+    certificates = make(service.home / "etc" / "pki" / "foo")
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        address = found.getsockname()
+    service.start()
+    service.wait_until_ready()
+    maps = Path(f"/proc/{service.process.pid}/maps")
+    assert "libssl" not in maps.read_text()
+    service.say(f'[volume]\n[listen]\naddress = "127.0.0.1:{address[1]}"\n')
+    service.process.send_signal(signal.SIGHUP)
+    status = f"{SERVING}; on TCP 127.0.0.1:{address[1]} with TLS"
+    service.notices_until(lambda notice: notice == status)
+    client = Client(address, certificates / "ca.pem", certificates / "clients" / "docker")
+    assert client.call("Plugin.Activate") == (200, {"Implements": ["VolumeDriver"]})
+    assert service.call("Plugin.Activate") == (200, {"Implements": ["VolumeDriver"]})
+    service.say("[volume]")
+    service.process.send_signal(signal.SIGHUP)
+    service.notices_until(lambda notice: notice == SERVING)
+    with pytest.raises(ConnectionRefusedError):
+        client.call("Plugin.Activate")
+    logged = service.end()
+    assert "Traceback" not in logged
+
+
+def test_a_plugin_on_tcp_from_the_beginning(service: Service) -> None:
+    """Nobody is answered before it serves."""
+    certificates = make(service.home / "etc" / "pki" / "foo")
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        address = found.getsockname()
+    service.say(f'[volume]\n[listen]\naddress = "127.0.0.1:{address[1]}"\n')
+    service.start()
+    (*_, ready) = service.wait_until_ready()
+    assert ready.endswith(f"; on TCP 127.0.0.1:{address[1]} with TLS")
+    client = Client(address, certificates / "ca.pem", certificates / "clients" / "docker")
+    assert client.call("VolumeDriver.List") == (200, {"Volumes": []})
     service.end()

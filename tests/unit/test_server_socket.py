@@ -28,16 +28,18 @@ HANDING_OVER = """
 import os, socket, sys
 from legacyhost.cli import main
 from legacyhost.errors import ConfigError
-from legacyhost.server import inherited_socket
+from legacyhost.server import inherited_sockets
 
-def show(what, handed, fds="1", pid=str(os.getpid())):
-    if handed is None:
-        os.close(3)
-    else:
-        os.dup2(handed.fileno(), 3)
-    os.environ.update(LISTEN_FDS=fds, LISTEN_PID=pid)
+def show(what, *handed, fds=None, pid=str(os.getpid())):
+    for number, one in enumerate(handed, 3):
+        if one is None:
+            os.close(number)
+        else:
+            os.dup2(one.fileno(), number)
+    os.environ.update(LISTEN_FDS=fds or str(len(handed)), LISTEN_PID=pid)
     try:
-        print(f"{what}: {inherited_socket()}")
+        found = inherited_sockets()
+        print(f"{what}: {found and (found.descriptor, found.path, [one.family.name for one in found.tcp])}")
     except ConfigError as error:
         print(f"{what}: {error.message}")
 
@@ -49,17 +51,24 @@ def bound(family, kind, address, backlog=None):
     return one
 
 here = sys.argv[1]
-os.dup2(os.open(os.devnull, os.O_RDONLY), 3)  # so that nothing opened below is descriptor 3 itself
+for number in (3, 4, 5):  # so that nothing opened below is one of these itself
+    os.dup2(os.open(os.devnull, os.O_RDONLY), number)
 good = bound(socket.AF_UNIX, socket.SOCK_STREAM, here + "/good", 1)
 show("good", good)
 show("for another process", good, pid="1")
 show("none", good, fds="0")
-show("two", good, fds="2")
+show("two", good, good)
 show("garbage", good, fds="x")
 show("a file", open(here + "/file", "w"))
 show("a pipe", os.fdopen(os.pipe()[0]))
 show("datagram", bound(socket.AF_UNIX, socket.SOCK_DGRAM, here + "/datagram"))
-show("TCP", bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0), 1))
+tcp = bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0), 1)
+tcp6 = bound(socket.AF_INET6, socket.SOCK_STREAM, ("::1", 0), 1)
+show("only TCP", tcp)
+show("TCP too", good, tcp)
+show("TCP first", tcp, good, tcp6)
+show("UDP", good, bound(socket.AF_INET, socket.SOCK_DGRAM, ("127.0.0.1", 0)))
+show("deaf TCP", good, bound(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", 0)))
 show("not listening", bound(socket.AF_UNIX, socket.SOCK_STREAM, here + "/deaf"))
 show("connected", socket.socketpair()[0])
 show("abstract", bound(socket.AF_UNIX, socket.SOCK_STREAM, "\\0legacyhost-test-" + str(os.getpid()), 1))
@@ -69,7 +78,7 @@ print(f"and a path: {main(['serve', 'foo', '--socket', here + '/other'])}")
 """
 
 
-def test_only_one_listening_unix_socket_is_taken(home: Path) -> None:
+def test_one_listening_unix_socket_is_taken_and_what_listens_on_tcp(home: Path) -> None:
     """Whatever else systemd hands over is an error of the unit file, told in a sentence."""
     ran = subprocess.run(
         [sys.executable, "-c", HANDING_OVER, str(home)],
@@ -81,16 +90,19 @@ def test_only_one_listening_unix_socket_is_taken(home: Path) -> None:
     )
     assert ran.stderr == "legacyhost: systemd has handed over a socket, so --socket cannot be given\n"
     told = dict(line.split(": ", 1) for line in ran.stdout.splitlines())
-    assert told.pop("good") == f"{home}/good"
+    assert told.pop("good") == f"(3, '{home}/good', [])"
+    assert told.pop("TCP too") == f"(3, '{home}/good', ['AF_INET'])"
+    assert told.pop("TCP first") == f"(4, '{home}/good', ['AF_INET', 'AF_INET6'])"
     assert told.pop("for another process") == told.pop("none") == "None"
-    assert told.pop("two").startswith("systemd has handed over 2 sockets; a plugin has one")
-    assert told.pop("garbage").startswith("systemd has handed over x sockets")
+    assert told.pop("two").startswith("systemd has handed over 2 unix sockets; a plugin has one")
+    assert told.pop("only TCP").startswith("systemd has handed over 0 unix sockets; a plugin has one")
+    assert told.pop("garbage").startswith("systemd has handed over 'x' sockets")
     assert told.pop("a file") == told.pop("a pipe") == "what systemd has handed over is not a socket"
     assert told.pop("closed") == "systemd has handed over a socket that is not there"
     assert "has no path" in told.pop("abstract")
-    refused = {"datagram", "TCP", "not listening", "connected"}
+    refused = {"datagram", "UDP", "deaf TCP", "not listening", "connected"}
     assert {told.pop(kind) for kind in refused} == {
-        "the socket that systemd has handed over is not a listening unix stream socket"
+        "a socket that systemd has handed over is not a listening stream socket, unix or TCP"
     }
     assert told == {"and a path": "1"}
 

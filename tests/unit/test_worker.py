@@ -6,27 +6,22 @@ import errno
 import itertools
 import os
 import socket
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fakes import WAIT, Gate
-from gunicorn.config import Config
 from gunicorn.glogging import Logger
 from gunicorn.http.message import Request
+from workers import request, running, short, worker
 
 from legacyhost import log
 from legacyhost.rpc import Reply, plain_error
-from legacyhost.threads import Threads
 from legacyhost.web import NotServingPlugin, create_app
 from legacyhost.wire import BODY_LIMIT
-from legacyhost.worker import ThreadPerConnection
 
 
 @dataclass
@@ -39,26 +34,17 @@ class Listener:
         raise OSError(self.number, os.strerror(self.number))
 
 
-def worker(app: Any) -> ThreadPerConnection:
-    """As far as handling one connection needs it."""
-    made = object.__new__(ThreadPerConnection)
-    made.cfg, made.wsgi, made.log = Config(), app, Logger(Config())
-    made.nr, made.max_requests, made.alive = 0, sys.maxsize, True
-    made._accepted, made._at_work, made._changed = set(), set(), threading.Condition()
-    return made
-
-
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
 def test_a_lack_of_descriptors_ends_no_call_in_flight(number: int) -> None:
     """The connection waits in the kernel until a descriptor is free; the worker, and the calls in it, go on."""
-    ThreadPerConnection.accept(object.__new__(ThreadPerConnection), Listener(number))
+    worker(None).accept(Listener(number))
 
 
 @pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBADF])
 def test_other_errors_are_for_the_loop_that_accepts(number: int) -> None:
     """It knows what to do about a connection that has gone, and that a socket that is none is the end."""
     with pytest.raises(OSError, match=os.strerror(number)):
-        ThreadPerConnection.accept(object.__new__(ThreadPerConnection), Listener(number))
+        worker(None).accept(Listener(number))
 
 
 def test_a_reply_is_sent_whole_or_not_at_all() -> None:
@@ -204,11 +190,6 @@ def echo(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     reply = repr((sorted(seen.items()), body[:100], len(body))).encode()
     start_response("200 OK", [("Content-Length", str(len(reply)))])
     return [reply]
-
-
-def request(path: bytes, body: bytes, *headers: bytes) -> bytes:
-    lines = [b"POST %s HTTP/1.1" % path, b"Host: x", b"Connection: keep-alive", *headers]
-    return b"\r\n".join([*lines, b"Content-Length: %d" % len(body), b"", body])
 
 
 CHUNKED = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -363,7 +344,7 @@ def test_nobody_waits_for_long_for_a_client_that_does_not_read(
     monkeypatch: pytest.MonkeyPatch, name: str, app: Any, number: int
 ) -> None:
     """The thread goes on to others, and no call is at work; one reply may be too much, or all that are not read."""
-    monkeypatch.setattr("legacyhost.worker.PATIENCE", 0.1)
+    monkeypatch.setattr("legacyhost.connections.PATIENCE", 0.1)
     ours, theirs = socket.socketpair()
     made = worker(app)
 
@@ -395,66 +376,6 @@ class Gated:
         return [b""]
 
 
-class Running:
-    """A worker that runs, on a socket of its own."""
-
-    def __init__(self, home: Path, app: Any) -> None:
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(home / "s"))
-        self.listener.listen(64)
-        made = self.worker = worker(app)
-        made.cfg.set("graceful_timeout", 10 * int(WAIT))
-        made._threads, made.timeout, made.tmp = Threads("call"), WAIT, SimpleNamespace(notify=lambda: None)
-        made.PIPE, made.sockets = os.pipe(), [self.listener]
-        made.wait_fds = [self.listener, made.PIPE[0]]
-        self._thread = threading.Thread(target=made.run, daemon=True)
-        self._thread.start()
-
-    @contextmanager
-    def asked(self, sent: bytes) -> Iterator[socket.socket]:
-        """A connection on which that has been sent."""
-        with socket.socket(socket.AF_UNIX) as client:
-            client.settimeout(WAIT)
-            client.connect(self.listener.getsockname())
-            client.sendall(sent)
-            yield client
-
-    def call(self, path: bytes) -> bytes:
-        """The reply."""
-        with self.asked(short(path)) as client:
-            return client.recv(1 << 16)
-
-    def stop(self) -> None:
-        """As a signal does."""
-        self.worker.alive = False
-        os.write(self.worker.PIPE[1], b".")
-
-    def has_ended(self) -> bool:
-        self._thread.join(WAIT)
-        return not self._thread.is_alive()
-
-    def close(self) -> None:
-        self.stop()
-        if self.has_ended():
-            self.listener.close()
-            for descriptor in self.worker.PIPE:
-                os.close(descriptor)
-
-
-def short(path: bytes) -> bytes:
-    """A request as engines send it, after whose reply the connection ends."""
-    return request(path, b"{}").replace(b"keep-alive", b"close")
-
-
-@contextmanager
-def running(home: Path, app: Any) -> Iterator[Running]:
-    made = Running(home, app)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 EXPECTING = b"POST /a HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n"
 
 
@@ -476,7 +397,7 @@ def test_a_stop_does_not_wait_for_a_reply_that_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Not longer than any thread does."""
-    monkeypatch.setattr("legacyhost.worker.PATIENCE", 0.1)
+    monkeypatch.setattr("legacyhost.connections.PATIENCE", 0.1)
     with running(tmp_path, large) as made, made.asked(REQUESTS[name]) as client:
         assert client.recv(1) == b"H", "it is being sent"
         made.stop()
