@@ -79,6 +79,10 @@ class Server:
         app: Callable[..., Any] = create_app(lambda: self._host.current)
         return app
 
+    def body_limit(self, path: str) -> int:
+        """Bytes of a request's body that are read."""
+        return self._host.current.body_limit(path.lstrip("/"))
+
     def _started(self, worker: Any) -> None:
         """The worker has taken the signals; some mean something else here, and all do before anything is begun."""
 
@@ -95,8 +99,8 @@ class Server:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)  # the watchdog's: whoever does not answer shall end at once
         for number in MEANINGLESS:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which what is started from here would inherit
-        gc.freeze()  # the libraries stay: no garbage is looked for in them
         self._host.start()
+        gc.freeze()  # the libraries stay: no garbage is looked for in them
         watch(self._notifier, self._address, lambda: self._host.status)
 
     def _reload(self) -> None:

@@ -16,7 +16,7 @@ from legacyhost.doctor.services import service_unit
 from legacyhost.drivers import Driver
 from legacyhost.errors import ConfigError
 from legacyhost.mounts import mountinfo
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 
 #: Bytes and files: below it something fails soon.
 SCARCE, FEW = 1024 * 1024, 16

@@ -21,7 +21,7 @@ from legacyhost.drivers.sshfs_options import REFUSED, TABLE
 from legacyhost.errors import ConfigError, InvalidRequest
 from legacyhost.mounts import MountCommand
 from legacyhost.names import check_volume_name
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 from legacyhost.state import Volume
 
 FACTS = {"host_key_kind": "ssh-ed25519", "host_key_blob": "AAAA", "host_key": "SHA256:x", "path": "/srv"}

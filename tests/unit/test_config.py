@@ -10,7 +10,7 @@ import pytest
 from legacyhost.config import Config, Paths, VolumeConfig, load
 from legacyhost.drivers.sshfs_options import TABLE
 from legacyhost.errors import ConfigError
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -115,10 +115,10 @@ def test_what_is_no_file_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "it has no section [volume], so there is nothing to serve"),
-        ('log_level = "info"', "it has no section [volume], so there is nothing to serve"),
-        ('volume = "sshfs"', "it has no section [volume], so there is nothing to serve"),
-        ("[[volume]]", "it has no section [volume], so there is nothing to serve"),
+        ("", "it has no section [volume] or [authz], so there is nothing to serve"),
+        ('log_level = "info"', "it has no section [volume] or [authz], so there is nothing to serve"),
+        ('volume = "sshfs"', "volume has to be a section: [volume]"),
+        ("[[volume]]", "volume has to be a section: [volume]"),
         ("[volumes]", "unknown setting volumes; did you mean volume?"),
         ('loglevel = "info"\n[volume]', "unknown setting loglevel; did you mean log_level?"),
         ("zzz = 1\n[volume]", "unknown setting zzz"),

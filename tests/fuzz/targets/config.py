@@ -5,7 +5,7 @@ from __future__ import annotations
 from fuzz.target import Target, judge, scratch
 from legacyhost.config import LEVELS, SCOPES, Config, Paths, load
 from legacyhost.errors import ConfigError
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 
 
 def check(data: bytes) -> None:
