@@ -71,6 +71,10 @@ class VolumeConfig:
     remote: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
+#: Of a plugin that serves none.
+NO_VOLUMES = VolumeConfig("sshfs")
+
+
 @dataclass(frozen=True)
 class AuthzConfig:
     """The section [authz]: where the policy is, or the rules themselves, and what becomes of decisions.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from legacyhost import config as configuration
@@ -42,6 +42,8 @@ class Host:
         self._served: tuple[Served, Served] | None = None
         self._said = ""
         self.current: Callee = NotServingPlugin(name, "it is starting")
+        #: Called when the status is another one, from whichever thread has made it so.
+        self.on_status: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Build the plugin; if that fails, say why and go on trying."""
@@ -83,6 +85,7 @@ class Host:
         else:
             self._take_over(config, path, is_asked=is_asked)
         self._assemble()
+        self.on_status()
 
     def _refuse(self, reason: str, *, is_asked: bool) -> None:
         """A configuration is not taken over, or a part of it; what serves goes on."""
@@ -97,15 +100,15 @@ class Host:
         was_serving, refused = self._is_whole(), []
         for section in sections:
             part = self._part(section)
-            if not is_asked and section in self._sections and not part.trouble:
+            if not is_asked and section in self._sections and part.is_settled:
                 continue
-            reason = part.take_over(config)
+            reason = part.take_over(config, is_asked=is_asked)
             if reason and not part.trouble:
                 refused.append(reason)
         self._sections, self._refused = sections, ""
         if refused:
             self._refuse("; ".join(refused), is_asked=is_asked)
-        elif self._is_whole():
+        elif self._is_whole() and (is_asked or not was_serving):
             log.set_level(config.log_level)
             said = f"the configuration {path} is taken over" if was_serving else f"plugin {self._name} is serving"
             log.event(log.INFO, said)
@@ -120,11 +123,14 @@ class Host:
             else:
                 from legacyhost.parts.authz import AuthzPart
 
-                self._parts[section] = AuthzPart(self._name, self._paths)
+                self._parts[section] = AuthzPart(self._name, self._paths, lambda: self.on_status())
         return self._parts[section]
 
     def _is_whole(self) -> bool:
         return bool(self._sections) and not any(self._parts[section].trouble for section in self._sections)
+
+    def _is_settled(self) -> bool:
+        return bool(self._sections) and all(self._parts[section].is_settled for section in self._sections)
 
     def _assemble(self) -> None:
         """What answers from now on: the parts as they are, and what engines were told of before."""
@@ -156,12 +162,13 @@ class Host:
     def _lost(self) -> None:
         """A part cannot serve any more; said from within a call, which gets no answer."""
         self._assemble()
+        self.on_status()
         self._is_mended.set()  # the first attempt, at once, finds out what can be done
         self._go_on_trying()
 
     def _go_on_trying(self) -> None:
         with self._assembling:
-            if self._is_trying or self._is_whole():
+            if self._is_trying or self._is_settled():
                 return
             self._is_trying = True
         threading.Thread(target=self._retry, name="retry", daemon=True).start()
@@ -173,7 +180,7 @@ class Host:
             with self._changing:
                 self._try(is_asked=is_asked)
                 with self._assembling:
-                    self._is_trying = not self._is_whole()
+                    self._is_trying = not self._is_settled()
 
 
 def _left(names: Sequence[str], reason: str) -> Served:

@@ -46,7 +46,9 @@ class _Follower:
 class Policies:
     """Follows the source it was given last."""
 
-    def __init__(self, retry: float = RETRY) -> None:
+    def __init__(self, retry: float = RETRY, changed: Callable[[], None] = lambda: None) -> None:
+        """``changed`` is called when the status is another one."""
+        self._changed = changed
         self.in_force = InForce(None, "no policy has been read yet")
         #: Why what was found last is not in force.
         self.trouble = ""
@@ -61,6 +63,8 @@ class Policies:
             if self._follower is not None:
                 self._follower.is_over.set()
             self._follower = follower
+            if self.in_force.policy is None:
+                self.in_force = InForce(None, f"the policy {source.place} has not been read yet")
         threading.Thread(target=self._follow, args=(follower,), name="policy", daemon=True).start()
         follower.has_looked.wait(PATIENCE)
 
@@ -117,6 +121,7 @@ class Policies:
                 return False
             before, self.trouble = self.in_force, ""
             self.in_force = InForce(found.policy, "", source.place, found.read, found.text)
+        self._changed()
         if (before.place, before.text) != (source.place, found.text):
             when = f", read there {age(found.read)} ago" if found.read and look != source.read else ""
             log.event(log.INFO, f"the policy {source.place} is in force{when}")
@@ -141,10 +146,12 @@ class Policies:
         self.trouble = reason
         if known.policy is None:
             self.in_force = InForce(None, reason)
+        self._changed()
+        if known.policy is None:
             if is_new:
                 log.event(log.ERROR, f"no policy is in force, and every request is denied: {reason}")
         elif is_new:
-            how_old = f", read there {age(known.read)} ago" if known.read else ""
+            how_old = f", read there {age(known.read)} ago," if known.read else ""
             log.event(log.ERROR, f"the policy {known.place}{how_old} stays in force: {reason}")
 
 

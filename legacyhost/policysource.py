@@ -29,7 +29,7 @@ LARGEST = 1 << 20
 PATIENCE = 60.0
 #: In the state directory of a plugin.
 COPY = "policy.json"
-_ADDRESS = re.compile(r"ssh://(?:([^@/\s]+)@)?([^@:/\s]+)(?::([0-9]{1,5}))?(/[^\x00-\x1f\x7f]+)")
+_ADDRESS = re.compile(r"ssh://(?:([^@:/\s]+)@)?([^@:/\s]+)(?::([0-9]{1,5}))?(/[^\x00-\x1f\x7f]+)")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def source(plugin: str, section: AuthzConfig, remotes: Mapping[str, Mapping[str,
     if section.is_remote:
         return OnSsh(plugin, section, remotes, paths)
     if "://" in section.policy:
-        raise ConfigError(f"authz.policy is {printable(section.policy)}: a file, or ssh://[user@]host[:port]/path")
+        raise ConfigError("authz.policy is neither a file nor ssh://[user@]host[:port]/path")
     if section.policy:
         return Local(paths.policy(section.policy))
     return Local(paths.configuration(plugin), section.rules)
@@ -152,7 +152,7 @@ def _options(section: AuthzConfig) -> dict[str, str]:
 
     whole = _ADDRESS.fullmatch(section.policy)
     if whole is None:
-        raise ConfigError(f"authz.policy is {printable(section.policy)}, not ssh://[user@]host[:port]/path")
+        raise ConfigError("authz.policy is not ssh://[user@]host[:port]/path")  # there may be a password in it
     user, host, port, path = whole.groups()
     account = f"{user}@{host}" if user else host
     try:

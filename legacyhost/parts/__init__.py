@@ -24,12 +24,20 @@ class Part(Protocol):
         ...
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nothing is to be tried again, with the configuration as it is then."""
+        ...
+
+    @property
     def status(self) -> str:
         """What it does, in words for STATUS=."""
         ...
 
-    def take_over(self, config: Config) -> str:
-        """Serve by that configuration. Returns why not; empty where it does. What serves then goes on by the old one."""
+    def take_over(self, config: Config, *, is_asked: bool) -> str:
+        """Serve by that configuration; not asked, only if that is another one, or would do better.
+
+        Returns why not; empty where it does. What serves then goes on by the old one.
+        """
         ...
 
     def rest(self) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from legacyhost.config import Config, Paths, VolumeConfig
+from legacyhost.config import NO_VOLUMES, Config, Paths, VolumeConfig
 from legacyhost.convergence import Convergence
 from legacyhost.credentials import Store
 from legacyhost.drivers import Driver
@@ -53,8 +53,12 @@ class VolumePart:
         trouble = self.trouble
         return f"no volumes: {trouble}" if trouble else self._serving
 
-    def take_over(self, config: Config) -> str:
-        section, was_out = config.volume or VolumeConfig("sshfs"), bool(self.trouble)
+    @property
+    def is_settled(self) -> bool:
+        return not self.trouble
+
+    def take_over(self, config: Config, *, is_asked: bool) -> str:
+        section, was_out = config.volume or NO_VOLUMES, bool(self.trouble)
         try:
             self._open(section)
         except (PluginError, OSError) as error:

@@ -157,7 +157,7 @@ def test_a_part_knows_no_more_than_it_needs(part: str) -> None:
         ("legacyhost.parts.volume", {"legacyhost.plugin", "legacyhost.unstick", "legacyhost.doctor.files"}),
         ("legacyhost.parts.authz", {"legacyhost.plugin"}),
         ("legacyhost.authorizer", {"legacyhost.plugin", "legacyhost.parts.authz"}),
-        ("legacyhost.policies", {"legacyhost.authorizer", "legacyhost.parts.authz"}),
+        ("legacyhost.policies", {"legacyhost.authorizer", "legacyhost.parts.authz", "legacyhost.doctor.authz"}),
         ("legacyhost.client", {"legacyhost.commands", "legacyhost.commands.service", "legacyhost.doctor.host"}),
         ("legacyhost.volumes", {"legacyhost.parts.volume"}),
         ("legacyhost.convergence", {"legacyhost.parts.volume"}),
