@@ -48,6 +48,7 @@ MAY_KNOW = {
     "legacyhost.surfaces": {"errors", "rpc", "wire"},
     "legacyhost.ssh": {"errors", "deadline"},
     "legacyhost.mounts": {"errors", "deadline", "log"},
+    "legacyhost.policy": {"errors", "wire", "mounts.mountinfo"},
     "legacyhost.credentials": {"errors", "disk", "names", "wire", "ssh.target"},
     "legacyhost.drivers": {
         "errors",
