@@ -159,7 +159,7 @@ GROUPS: Mapping[str, str] = {
     "swarm": "do anything with the swarm: services, nodes, secrets, configs, its keys",
     "login": "check an account at a registry",
     "debug": "look into dockerd itself",
-    "everything": "do everything, what is not in this list too",
+    "everything": "do everything, also what no other group has",
 }
 
 
