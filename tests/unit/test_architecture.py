@@ -52,6 +52,7 @@ MAY_KNOW = {
     "legacyhost.advertised": {"log", "disk"},
     "legacyhost.ssh": {"errors", "deadline"},
     "legacyhost.mounts": {"errors", "deadline", "log"},
+    "legacyhost.policy": {"errors", "wire", "mounts.mountinfo"},
     "legacyhost.credentials": {"errors", "disk", "names", "wire", "ssh.target"},
     "legacyhost.drivers": {
         "errors",

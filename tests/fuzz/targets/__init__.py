@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import certificates, config, credentials, hostkeys, options, otherplugin, records, sftp, transport, wire
+from . import certificates, config, credentials, hostkeys, options, otherplugin, policy, records, sftp, transport, wire
 
 TARGETS = {
     target.name: target
@@ -18,6 +18,7 @@ TARGETS = {
         config.TARGET,
         credentials.TARGET,
         otherplugin.TARGET,
+        policy.TARGET,
         sftp.TARGET,
     )
 }
