@@ -53,7 +53,9 @@ class Authorizer:
         known = self._policies.in_force
         if known.policy is not None:
             return known.policy.decide(question)
-        why = f"there is no policy to allow anything by: {known.why_not}; then: systemctl reload legacyhost@{self._name}"
+        why = (
+            f"there is no policy to allow anything by: {known.why_not}; then: systemctl reload legacyhost@{self._name}"
+        )
         return policy.Decision(allowed=False, rule="", reason=why, path=question.uri.partition("?")[0])
 
     def _log(self, question: policy.Question, decision: policy.Decision, settings: Settings) -> None:

@@ -123,7 +123,7 @@ class Host:
             else:
                 from legacyhost.parts.authz import AuthzPart
 
-                self._parts[section] = AuthzPart(self._name, self._paths, lambda: self.on_status())
+                self._parts[section] = AuthzPart(self._name, self._paths, self._say_status)
         return self._parts[section]
 
     def _is_whole(self) -> bool:
@@ -158,6 +158,9 @@ class Host:
             what = "" if is_all or not self._sections else " volumes"
             log.event(log.ERROR, f"plugin {self._name} is not serving{what}: {said}")
         self._said = said
+
+    def _say_status(self) -> None:
+        self.on_status()
 
     def _lost(self) -> None:
         """A part cannot serve any more; said from within a call, which gets no answer."""

@@ -57,7 +57,7 @@ class Policies:
         self._follower: _Follower | None = None
 
     def follow(self, source: Source) -> None:
-        """Take over the policy of that source, now or as soon as it can be had; returns after a moment at the latest."""
+        """Take over the policy of that source as soon as it can be had; returns after a moment at the latest."""
         follower = _Follower(source)
         with self._changing:
             if self._follower is not None:

@@ -1,7 +1,7 @@
-"""Where the text of a policy comes from: NAME.toml itself, a file, another host; and the copy kept of the last good one.
+"""Where a policy comes from: NAME.toml itself, a file, another host; and the copy that is kept of that one.
 
-What may be wrong with a policy is said by who reads it (legacyhost/policy/); here it is a text. What is elsewhere is
-fetched by whoever has the time: no request waits for it.
+What is wrong with a policy is said by who reads it (legacyhost/policy/). What is elsewhere is fetched by who has the
+time: no request waits for it.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ class Local:
 class OnSsh:
     """A file on another host, by the rules for host keys and credentials that volumes have."""
 
-    def __init__(self, plugin: str, section: AuthzConfig, remotes: Mapping[str, Mapping[str, str]], paths: Paths) -> None:
+    def __init__(
+        self, plugin: str, section: AuthzConfig, remotes: Mapping[str, Mapping[str, str]], paths: Paths
+    ) -> None:
         """``remotes``: what opens accounts, as for volumes. Raises ConfigError."""
         self.place = printable(section.policy, 300)
         self.refresh = section.refresh

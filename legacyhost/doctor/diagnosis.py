@@ -6,7 +6,20 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from legacyhost.doctor import Finding, authz, engines, error, files, ok, programs, records, services, sockets, volume, warning
+from legacyhost.doctor import (
+    Finding,
+    authz,
+    engines,
+    error,
+    files,
+    ok,
+    programs,
+    records,
+    services,
+    sockets,
+    volume,
+    warning,
+)
 from legacyhost.doctor.host import Host
 from legacyhost.doctor.way import way
 from legacyhost.errors import NoSuchVolume, PluginError

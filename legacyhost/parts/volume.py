@@ -1,4 +1,4 @@
-"""The part of a plugin that serves volumes: put together from its section, not serving while its record is unreadable."""
+"""The part of a plugin that serves volumes: made from its section, and out while the record of them is unreadable."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,7 +32,8 @@ import contextlib, os, socket, sys
 method, path, body, *headers = sys.argv[1:]
 body = open(body[1:]).read() if body[:1] == "@" else body
 more = "".join(f"{header}\\r\\n" for header in headers if not header.startswith("until="))
-head = f"{method} {path} HTTP/1.1\\r\\nHost: docker\\r\\nConnection: close\\r\\nContent-Length: {len(body)}\\r\\n{more}\\r\\n"
+more += f"Content-Length: {len(body)}\\r\\nHost: docker\\r\\nConnection: close\\r\\n"
+head = f"{method} {path} HTTP/1.1\\r\\n{more}\\r\\n"
 until = [header[6:] for header in headers if header.startswith("until=")]
 while True:
     with socket.socket(socket.AF_UNIX) as connection:
@@ -256,7 +257,7 @@ def test_no_request_fails_while_the_plugin_goes_and_comes(guarded: Guarded, comm
 def test_what_is_wrong_with_a_policy_denies_and_is_mended_without_docker(guarded: Guarded) -> None:
     """Missing, broken, empty, in NAME.toml itself: the reason each time; soon after it is mended, Docker works."""
     machine = guarded.machine
-    wrong = {
+    wrong: dict[str, Callable[[], object]] = {
         f"there is no policy {POLICY}": lambda: machine.run(["rm", POLICY]),
         f"{POLICY}: the policy is not TOML": lambda: guarded.set_up(BY_FILE, "[[rule"),
         f"{POLICY}: ": lambda: guarded.set_up(BY_FILE, ""),
@@ -309,7 +310,7 @@ def test_a_dry_run_denies_nothing_and_says_what_it_would(guarded: Guarded) -> No
 
 def test_no_secret_is_in_the_journal(guarded: Guarded) -> None:
     """Bodies, queries and headers have passwords in them: of a login, of an environment, of a build."""
-    secret = "s3cr3tOfTheLogin"  # noqa: S105
+    secret = "s3cr3tOfTheLogin"
     body = json.dumps({"username": "anna", "password": secret, "serveraddress": "127.0.0.1:1"})
     guarded.set_up(BY_FILE, f'{READS}[[rule]]\nname = "some"\nallow = ["containers"]\n[rule.container]\n')
     guarded.reload()
@@ -362,7 +363,7 @@ def test_a_section_that_is_gone_denies_as_long_as_docker_asks(guarded: Guarded) 
 
 
 def test_a_policy_on_another_host(guarded: Guarded) -> None:
-    """It is fetched, and what has changed there taken over; away at boot, the last good one is in force, with its age."""
+    """It is fetched, what has changed there taken over; away at boot, the last good one is in force, with its age."""
     machine, remote = guarded.machine, guarded.installed.remote
     there = f"{remote.home}/policy.toml"
     machine.run(["legacyhost", "credential", "add", "--replace", "policies", "--key", remote.key])
@@ -387,7 +388,7 @@ def test_a_policy_on_another_host(guarded: Guarded) -> None:
     machine.wait_for(lambda: re.search(away, guarded.status()), 30)
     assert (machine.path(f"{STATE}/policy.json").stat().st_mode & 0o777) == 0o600
     # The copy is of that place, not of another one.
-    guarded.set_up(f'[authz]\npolicy = "ssh://alice@127.0.0.1:2222/elsewhere"\ncredential = "policies"\n')
+    guarded.set_up('[authz]\npolicy = "ssh://alice@127.0.0.1:2222/elsewhere"\ncredential = "policies"\n')
     machine.run(["systemctl", "restart", SERVICE])
     machine.wait_for(lambda: "refused the connection" in guarded.denied("ps"), 20)
     machine.run(["systemctl", "enable", "--quiet", "--now", remote.unit])

@@ -16,8 +16,16 @@ from legacyhost.policies import InForce, Policies
 from legacyhost.rpc import Plugin
 from legacyhost.surfaces.authz import BODY_LIMIT, SURFACE
 
-SECRET = "not for the log"  # noqa: S105
-RULES = '[[rule]]\nname = "reads"\nallow = ["ping", "read-only"]\n[[rule]]\nname = "anna"\nwho = ["anna"]\nallow = ["volumes"]'
+SECRET = "not for the log"
+RULES = """
+[[rule]]
+name = "reads"
+allow = ["ping", "read-only"]
+[[rule]]
+name = "anna"
+who = ["anna"]
+allow = ["volumes"]
+"""
 
 
 @pytest.fixture

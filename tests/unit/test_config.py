@@ -43,6 +43,7 @@ def test_everything_can_be_said(file: Path) -> None:
     )
     config = load(file)
     assert config.log_level == logging.DEBUG
+    assert config.volume is not None
     assert (config.volume.driver, config.volume.scope) == ("sshfs", "global")
     assert config.volume.defaults == {
         "sshcmd": "a@h:/{volume}",
@@ -61,6 +62,7 @@ def test_the_shipped_configuration_works(file: Path) -> None:
     lines = [line[1:] if line.startswith("#") and line[1:2] not in (" ", "") else line for line in shipped.splitlines()]
     file.write_text("\n".join(lines))
     config = load(file)
+    assert config.volume is not None
     assert "sshcmd" in config.volume.defaults
     assert TABLE.parse(config.volume.defaults)
     build_driver("sshfs", config.volume, Paths(file.parent, file.parent, file.parent))

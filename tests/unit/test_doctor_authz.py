@@ -105,7 +105,7 @@ def test_docker_does_not_ask_one_that_has_one(host: FakeHost) -> None:
     """Nobody would notice: everything is allowed."""
     configure(host, "[authz]")
     found = only([*authz.asked(host, "foo")], "warning")
-    assert found.mend.startswith("printf '{\"authorization-plugins\": [\"foo\"]}\\n' >")
+    assert found.mend.startswith('printf \'{"authorization-plugins": ["foo"]}\\n\' >')
     host.file("etc/docker/daemon.json", "{}")
     assert only([*authz.asked(host, "foo")], "warning").mend.startswith("${EDITOR:-editor} ")
     host.file("etc/docker/daemon.json", '{"authorization-plugins": ["foo"]}')

@@ -125,7 +125,7 @@ def test_rules_that_are_mended_are_taken_over_without_a_reload(paths: Paths) -> 
 
 
 def test_what_was_advertised_is_advertised_with_a_configuration_that_is_broken(paths: Paths) -> None:
-    """Docker would not start otherwise. Everything is denied with the reason, volumes have no answer, until it is mended."""
+    """Docker would not start otherwise. All is denied with the reason, volumes have no answer, until it is mended."""
     assert advertised(started(paths, BOTH)) == ["VolumeDriver", "authz"]
     kept = paths.state / "foo" / FILE
     assert kept.stat().st_mode & 0o777 == 0o600
@@ -149,7 +149,9 @@ def started_without(paths: Paths) -> Host:
     return host
 
 
-@pytest.mark.parametrize("record", [None, "", "[]", "{}", '["VolumeDriver"]', "3", "[" * 100_000, "\xff", '[3, ["authz"]]'])
+@pytest.mark.parametrize(
+    "record", [None, "", "[]", "{}", '["VolumeDriver"]', "3", "[" * 100_000, "\xff", '[3, ["authz"]]']
+)
 def test_without_such_a_record_the_handshake_says_what_is_wrong(paths: Paths, record: str | None) -> None:
     """As ever: an engine asks again next time."""
     if record is not None:
@@ -227,7 +229,10 @@ def test_whoever_shows_the_status_is_told_of_another_one(paths: Paths) -> None:
 @pytest.mark.parametrize(
     ("content", "not_loaded"),
     [
-        ("[volume]", {"legacyhost.policy", "legacyhost.policies", "legacyhost.authorizer", "legacyhost.surfaces.authz"}),
+        (
+            "[volume]",
+            {"legacyhost.policy", "legacyhost.policies", "legacyhost.authorizer", "legacyhost.surfaces.authz"},
+        ),
         (AUTHZ, {"legacyhost.volumes", "legacyhost.drivers", "legacyhost.state"}),
     ],
 )
@@ -235,7 +240,8 @@ def test_what_a_configuration_does_not_need_is_not_loaded(paths: Paths, content:
     """Memory, and the time of the start."""
     write(paths, content)
     program = (
-        "import sys; from pathlib import Path; from legacyhost.config import Paths; from legacyhost.plugin import Host\n"
+        "import sys; from pathlib import Path\n"
+        "from legacyhost.config import Paths; from legacyhost.plugin import Host\n"
         f"h = Host('foo', Paths(*map(Path, {[str(p) for p in (paths.etc, paths.state, paths.run)]})))\n"
         "h.start(); print('STATUS', h.status); print(*sys.modules)"
     )
