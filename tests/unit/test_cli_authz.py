@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from clihost import REPOSITORY, status_of
 
-EXAMPLE = REPOSITORY / "packaging" / "policies" / "example.toml"
+EXAMPLE = REPOSITORY / "packaging" / "policies" / "policy.toml"
 PRIVILEGED = {"Image": "debian", "HostConfig": {"Privileged": True}}
 RECORDED: list[dict[str, Any]] = [
     {"User": "ci", "RequestMethod": "GET", "RequestUri": "/v1.41/info", "Expect": "allow"},

@@ -1,6 +1,6 @@
 """The bypass list: what somebody who may do little would try. Each request with its verdict, and words of the reason.
 
-The users are those of the example policy (packaging/policies/example.toml): ``ci`` may make containers that get
+The users are those of the example policy (packaging/policies/policy.toml): ``ci`` may make containers that get
 nothing of the host beside /srv/ci, ``deploy`` may run some images, ``prometheus`` may look. ``web`` is in a policy
 below, which names paths, and denies before it allows.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from legacyhost import policy
 
-EXAMPLE = (Path(__file__).parents[2] / "packaging" / "policies" / "example.toml").read_text()
+EXAMPLE = (Path(__file__).parents[2] / "packaging" / "policies" / "policy.toml").read_text()
 PATHS = """
 [[rule]]
 name = "no exec"
