@@ -50,6 +50,9 @@ def pull(request: Request, limits: Limits) -> None:
     """POST /images/create, which is a pull or an import. Raises Refusal."""
     if not request.query.get("fromImage", [""])[0]:
         _load(limits, "an image that is imported")
+        source = request.query.get("fromSrc", [""])[0]
+        if source not in ("", "-") and not limits.patterns("build", "remote").fit(source):
+            raise _refused("to fetch", source, "remote", limits, "build")
         if not limits.patterns("image", "make").fits_all:
             _makes(limits, _with_tag(request.parameters, "repo", "tag"))
         return

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from clihost import REPOSITORY, status_of
 
-EXAMPLE = REPOSITORY / "packaging" / "policies" / "example.toml"
+EXAMPLE = REPOSITORY / "packaging" / "policies" / "policy.toml"
 PRIVILEGED = {"Image": "debian", "HostConfig": {"Privileged": True}}
 RECORDED: list[dict[str, Any]] = [
     {"User": "ci", "RequestMethod": "GET", "RequestUri": "/v1.41/info", "Expect": "allow"},
@@ -171,3 +171,21 @@ def test_the_policy_of_a_plugin(etc: Path, capsys: pytest.CaptureFixture[str]) -
             out, err = capsys.readouterr()
             assert said in out + err
     assert status_of("authz", "check", str(EXAMPLE), "--plugin", "foo") == 2
+
+
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parent / "recorded").iterdir()), ids=lambda path: str(path.name)
+)
+def test_what_docker_itself_sends(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The docker command of three Debians, recorded: a rule with conditions is in the way of nothing that is harmless.
+
+    No field is unknown, and of what reaches for the host (privileged, a capability, no seccomp, no masked paths, a
+    GPU, a privileged command, a volume that is a bind, builds that hide parameters, the swarm) nothing is allowed.
+    """
+    path = tmp_path / "policy.toml"
+    path.write_text('[[rule]]\nname = "dev"\nallow = ["everything"]\n[rule.container]\nbinds = ["/srv/ci"]\n')
+    assert status_of("authz", "try", str(path), str(file)) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines].count("deny") == 11
+    assert len(lines) == 28
+    assert not [line for line in lines if "does not know" in line or "Content-Length" in line]

@@ -15,7 +15,7 @@ from legacyhost.policy.limits import TABLES
 from legacyhost.policy.patterns import Patterns, fits_image, image_name
 from legacyhost.wire import Fields
 
-EXAMPLE = Path(__file__).parents[2] / "packaging" / "policies" / "example.toml"
+EXAMPLE = Path(__file__).parents[2] / "packaging" / "policies" / "policy.toml"
 ALLOW = '[[rule]]\nname = "a"\nallow = ["ping"]\n'
 
 

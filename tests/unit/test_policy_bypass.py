@@ -1,6 +1,6 @@
 """The bypass list: what somebody who may do little would try. Each request with its verdict, and words of the reason.
 
-The users are those of the example policy (packaging/policies/example.toml): ``ci`` may make containers that get
+The users are those of the example policy (packaging/policies/policy.toml): ``ci`` may make containers that get
 nothing of the host beside /srv/ci, ``deploy`` may run some images, ``prometheus`` may look. ``web`` is in a policy
 below, which names paths, and denies before it allows.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from legacyhost import policy
 
-EXAMPLE = (Path(__file__).parents[2] / "packaging" / "policies" / "example.toml").read_text()
+EXAMPLE = (Path(__file__).parents[2] / "packaging" / "policies" / "policy.toml").read_text()
 PATHS = """
 [[rule]]
 name = "no exec"
@@ -250,6 +250,14 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "a container under a good name": ("deploy", "POST /commit?container=a&repo=postgres&tag=16", None, DENY, "name"),
     "an image from a file": ("deploy", "POST /images/load", None, DENY, "loaded"),
     "an image from an address": ("deploy", "POST /images/create?fromSrc=http://x", None, DENY, "imported"),
+    "an import that Docker is to fetch": (
+        "ci",
+        "POST /images/create?fromSrc=http://x",
+        None,
+        DENY,
+        "to fetch http://x",
+    ),
+    "an import": ("ci", "POST /images/create?fromSrc=-&repo=a chunked", None, ALLOW, ""),
     "another pull": ("deploy", "POST /images/create?fromImage=evil", None, DENY, "evil"),
     "all tags": ("deploy", "POST /images/create?fromImage=postgres", None, DENY, "postgres"),
     "two names": ("deploy", "POST /images/create?fromImage=postgres:16&fromImage=evil", None, DENY, "twice"),

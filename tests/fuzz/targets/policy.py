@@ -12,7 +12,7 @@ from pathlib import Path
 from fuzz.target import Target, judge
 from legacyhost import policy
 
-EXAMPLE = policy.load((Path(__file__).parents[3] / "packaging" / "policies" / "example.toml").read_text("utf-8"))
+EXAMPLE = policy.load((Path(__file__).parents[3] / "packaging" / "policies" / "policy.toml").read_text("utf-8"))
 
 
 def check(data: bytes) -> None:
