@@ -58,7 +58,8 @@ class Guarded:
         settings = json.loads(self.machine.read(DAEMON))
         # Twice: it is asked once.
         self.machine.write(DAEMON, json.dumps({**settings, "authorization-plugins": [NAME, NAME]}))
-        self.machine.run(f"systemctl enable --quiet --now {SOCKET} && systemctl restart docker")
+        self.machine.run(f"systemctl enable --quiet --now {SOCKET} && systemctl reload docker")
+        self.machine.wait_for(lambda: self.docker("ps") and self.status() == f"authorizing by {POLICY}", 20)
 
     def set_up(self, configuration: str, policy: str = ANY) -> None:
         self.machine.write(CONFIGURATION, configuration, 0o600)
