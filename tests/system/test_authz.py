@@ -85,6 +85,11 @@ class Guarded:
         assert DENIED in ran.stderr, ran.stderr
         return ran.stderr.partition(DENIED)[2].strip()
 
+    def problems(self) -> dict[str, str]:
+        """What the doctor finds, by the name of the check."""
+        ran = self.machine.run(["legacyhost", "doctor", "--plugin", NAME, "--json"], check=False)
+        return {found["check"]: found["what"] for found in json.loads(ran.stdout) if found["level"] != "ok"}
+
     def http(self, method: str, path: str, body: str = "", *headers: str) -> str:
         """The whole answer of dockerd's own socket."""
         return self.machine.run(["python3", ASK, method, path, body, *headers]).stdout
@@ -299,6 +304,7 @@ def test_docker_comes_up_at_boot_with_a_configuration_that_is_broken(guarded: Gu
 
 def test_a_dry_run_denies_nothing_and_says_what_it_would(guarded: Guarded) -> None:
     """The way to find out what a policy does before it does it."""
+    assert guarded.problems() == {}
     guarded.set_up(f"{BY_FILE}dry_run = true\n", READS)
     guarded.reload(r"\(dry run: nothing is denied\)")
     mark = guarded.mark()
@@ -362,6 +368,7 @@ def test_a_section_that_is_gone_denies_as_long_as_docker_asks(guarded: Guarded) 
     guarded.set_up("[volume]\n")
     guarded.reload("^serving volumes")
     assert f"{NAME}.toml has no section for this any more" in guarded.denied("ps")
+    assert "has no section [authz]" in guarded.problems()["authorization"]
     guarded.set_up(BY_FILE)
     guarded.reload()
     assert guarded.docker("ps").returncode == 0
