@@ -14,6 +14,8 @@ from legacyhost.wire import Fields, printable
 
 #: What changes nothing.
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: Characters of a reason.
+LONGEST = 1000
 ALLOWED = Answer(allowed=True)
 
 
@@ -41,7 +43,7 @@ class Authorizer:
         self._log(question, decision, settings)
         if decision.allowed is True or settings.dry_run:
             return ALLOWED
-        return Answer(allowed=False, message=decision.reason or "it is denied")
+        return Answer(allowed=False, message=printable(decision.reason, LONGEST) or "it is denied")
 
     def response(self, asked: Fields) -> Answer:
         """It was allowed before, and has been done. Raises PluginError where it says of nothing that it was."""
@@ -77,7 +79,7 @@ class Authorizer:
             "AUTHZ_PATH": path,
         }
         done = {"allow": "allowed", "deny": "denied", "would-deny": "would be denied (dry run)"}[word]
-        why = f": {decision.reason}" if is_denied else f" by {printable(decision.rule)}"
+        why = f": {printable(decision.reason, LONGEST)}" if is_denied else f" by {printable(decision.rule)}"
         log.event(level, f"{method} {path} of {user or 'nobody with a certificate'} {done}{why}", fields)
 
 

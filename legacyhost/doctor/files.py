@@ -72,11 +72,12 @@ def secrets(host: Host) -> Iterator[Finding]:
             found = True
             mode = "700" if path.is_dir() else "600"
             yield error("credentials", problem, "keys and passwords are kept there", _close(path, mode))
-    for path in (etc, *sorted(etc.glob("*.toml"))):
+    policies = [path for path in (etc / "policies", *sorted((etc / "policies").glob("*"))) if path.exists()]
+    for path in (etc, *sorted(etc.glob("*.toml")), *policies):
         has_password = path.is_file() and "password" in path.read_text("utf-8", "replace")
         if (problem := _open_to_others(path, 0o077 if has_password else 0o022)) is not None:
             found = True
-            why = "a password stands in it" if has_password else "whoever can change it decides what root mounts"
+            why = "a password stands in it" if has_password else "whoever can change it decides what root does"
             yield error("configuration modes", problem, why, _close(path, "600" if has_password else "go-w"))
     if not found:
         yield ok("credentials", f"what is secret in {etc} is for root only")

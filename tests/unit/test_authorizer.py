@@ -83,6 +83,13 @@ def test_without_a_policy_everything_is_denied_with_the_reason() -> None:
         assert "there is no policy /etc/x; then: systemctl reload legacyhost@guard" in str(message)
 
 
+def test_a_dry_run_denies_nothing_without_a_policy_too(logged: list[logging.LogRecord]) -> None:
+    """It is for looking, not for being locked out."""
+    policies = Policies()
+    assert ask(policies, "POST", "/v1.41/volumes/create", settings=Settings(dry_run=True)) == {"Allow": True}
+    assert [vars(record)["AUTHZ_DECISION"] for record in logged] == ["would-deny"]
+
+
 def test_what_was_allowed_may_be_answered(policies: Policies) -> None:
     """The action has happened."""
     assert ask(policies, "POST", "/v1.41/volumes/create", rpc="Res") == {"Allow": True}

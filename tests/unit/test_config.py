@@ -135,6 +135,24 @@ def test_what_is_no_file_is_refused(file: Path) -> None:
         ("[volume]\ndefaults = 1", "volume.defaults has to be a section"),
         ("[[volume.defaults]]", "volume.defaults has to be a section"),
         ("[volume.default]", "unknown setting volume.default; did you mean volume.defaults?"),
+        ("authz = 1", "authz has to be a section: [authz]"),
+        ("[[authz]]", "authz has to be a section: [authz]"),
+        ("[authz]\npolcy = 1", "unknown setting authz.polcy; did you mean authz.policy?"),
+        ("[authz]\npolicy = 1", "authz.policy has to be a string"),
+        ("[authz]\nlog = 'none'", "authz.log has to be changes, denied or all"),
+        ("[authz]\ndry_run = 'no'", "authz.dry_run has to be true or false"),
+        *(
+            (f"[authz]\nrefresh = {value}", "authz.refresh has to be a number of seconds from 5 to 604800")
+            for value in ("0", "4", "604801", "'300'", "true", "60.5")
+        ),
+        (
+            "[authz]\npolicy = 'x'\n[[authz.rule]]",
+            "authz has its rules either in authz.policy or in itself, not in both",
+        ),
+        (
+            "[authz]\npolicy = 'x'\njump = 'gate'",
+            "authz.jump is for a policy on another host, ssh://[user@]host/path",
+        ),
         *(
             (f"[volume.defaults]\nport = {value}", "volume.defaults.port has to be a string, a number, true or false")
             for value in ("1.5", "[22]", "{a = 1}", "2024-01-01")
