@@ -96,6 +96,7 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "a fragment": ("admin", "GET /info#/containers/json", None, DENY, "#"),
     "no path": ("admin", "OPTIONS *", None, DENY, "begin"),
     "only a host": ("admin", "CONNECT docker:80", None, DENY, "begin"),
+    "an extension's OPTIONS": ("prometheus", "OPTIONS /extension/x", None, DENY, "no rule allows"),
     "a small method": ("ci", "post /containers/create", container(), DENY, "no rule allows"),
     "a method that there is not": ("prometheus", "PUT /info", None, DENY, "no rule allows"),
     "something new in Docker": ("ci", "POST /containers/a/escape", None, DENY, "no rule allows"),
