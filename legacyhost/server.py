@@ -79,6 +79,10 @@ class Server:
         app: Callable[..., Any] = create_app(lambda: self._host.current)
         return app
 
+    def body_limit(self, path: str) -> int:
+        """Bytes of a request's body that are read."""
+        return self._host.current.body_limit(path.lstrip("/"))
+
     def _started(self, worker: Any) -> None:
         """The worker has taken the signals; some mean something else here, and all do before anything is begun."""
 
@@ -88,20 +92,17 @@ class Server:
 
         # In a thread: the signal arrives in the loop that accepts connections, which must not wait for a file.
         def reload(*_: object) -> None:
-            threading.Thread(target=self._reload, name="reload", daemon=True).start()
+            threading.Thread(target=self._host.reload, name="reload", daemon=True).start()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGHUP, reload)
         signal.signal(signal.SIGABRT, signal.SIG_DFL)  # the watchdog's: whoever does not answer shall end at once
         for number in MEANINGLESS:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which what is started from here would inherit
-        gc.freeze()  # the libraries stay: no garbage is looked for in them
+        self._host.on_status = lambda: self._notifier.status(self._host.status)
         self._host.start()
+        gc.freeze()  # the libraries stay: no garbage is looked for in them
         watch(self._notifier, self._address, lambda: self._host.status)
-
-    def _reload(self) -> None:
-        self._host.reload()
-        self._notifier.status(self._host.status)
 
 
 def inherited_socket() -> str | None:

@@ -16,7 +16,7 @@ from legacyhost.doctor.services import service_unit
 from legacyhost.drivers import Driver
 from legacyhost.errors import ConfigError
 from legacyhost.mounts import mountinfo
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 
 #: Bytes and files: below it something fails soon.
 SCARCE, FEW = 1024 * 1024, 16
@@ -25,7 +25,7 @@ SCARCE, FEW = 1024 * 1024, 16
 def driver(host: Host, plugin: str) -> tuple[Driver, Mapping[str, str]] | None:
     """What the plugin mounts with, and the defaults of options; None where ``config`` has something to say."""
     try:
-        section = configuration.load(host.paths.configuration(plugin)).volume
+        section = configuration.load(host.paths.configuration(plugin)).volume or configuration.NO_VOLUMES
         return build_driver(plugin, section, host.paths), section.defaults
     except ConfigError:
         return None
@@ -34,7 +34,8 @@ def driver(host: Host, plugin: str) -> tuple[Driver, Mapping[str, str]] | None:
 def config(host: Host, plugin: str) -> Iterator[Finding]:
     path = host.paths.configuration(plugin)
     try:
-        section = configuration.load(path).volume
+        loaded = configuration.load(path)
+        section = loaded.volume or configuration.NO_VOLUMES
         build_driver(plugin, section, host.paths)
     except ConfigError as problem:
         reload = f"systemctl try-reload-or-restart {service_unit(plugin)}"
@@ -48,7 +49,8 @@ def config(host: Host, plugin: str) -> Iterator[Finding]:
         yield error("configuration", what, "the plugin does not start with it", mend)
         return
     store, missing = Store(host.paths.credentials()), False
-    for where, named in (("volume.defaults", section.defaults), *section.remote.items()):
+    account = loaded.authz.account if loaded.authz else {}
+    for where, named in (("volume.defaults", section.defaults), *section.remote.items(), ("authz", account)):
         why = f"{path} names it for {where}"
         if "credential" in named and not store.exists(named["credential"]):
             missing = True

@@ -11,11 +11,12 @@ from types import SimpleNamespace
 import pytest
 
 from legacyhost import config, options, otherplugin, record, wire
+from legacyhost.authorizer import Authorizer
 from legacyhost.credentials import Store
 from legacyhost.drivers import ssh_files, sshfs
 from legacyhost.errors import PluginError
 from legacyhost.holds import Holds
-from legacyhost.policy import containers, request
+from legacyhost.policy import Decision, containers, request
 from legacyhost.ssh import certificates, hostkeys, sftp, wording
 from legacyhost.transport import frames
 from legacyhost.transport.record import Record
@@ -91,6 +92,7 @@ DEFECTS: dict[str, tuple[str, object, str, object]] = {
     "passwords of any kind": ("credentials", Store, "names", lambda self: []),
     "names as they are": ("otherplugin", otherplugin, "check_volume_name", _as_it_is),
     "keys in one case only": ("policy", containers, "look", _looks_exactly),
+    "whatever is asked is allowed": ("authz", Authorizer, "_decide", lambda *_: Decision(True, "", "", "/")),
     "what a server says": ("sftp", wording, "clean", _as_it_is),
     "names with a slash": (
         "sftp",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from legacyhost.cli import parser as whole_parser
-from legacyhost.config import Config, Paths, VolumeConfig
+from legacyhost.config import AuthzConfig, Config, Paths, VolumeConfig
 from legacyhost.drivers import sshfs, sshfs_options
 from legacyhost.policy.endpoints import GROUPS
 from legacyhost.policy.limits import TABLES
@@ -24,6 +24,7 @@ COMMAND = (MAN / "legacyhost.1").read_text("utf-8")
 TOML = (MAN / "legacyhost.toml.5").read_text("utf-8")
 POLICY = (MAN / "legacyhost-policy.5").read_text("utf-8")
 SETTINGS, _, OPTIONS = TOML.partition(".Sh OPTIONS OF A VOLUME\n")
+SETTINGS, _, AUTHORIZING = SETTINGS.partition(".Sh AUTHORIZING REQUESTS\n")
 
 
 def entries(page: str) -> dict[str, str]:
@@ -94,6 +95,8 @@ def test_directories_are_the_real_ones() -> None:
 def test_every_setting_is_documented() -> None:
     fields = [*dataclasses.fields(Config), *dataclasses.fields(VolumeConfig)]
     assert set(entries(SETTINGS)) == {field.name for field in fields}
+    names = {field.name for field in dataclasses.fields(AuthzConfig)} - {"rules", "account"}
+    assert set(entries(AUTHORIZING)) == {*names, "credential", "host_key", "jump"}
 
 
 def test_every_option_of_a_volume_is_documented() -> None:

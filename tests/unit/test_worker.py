@@ -45,6 +45,7 @@ def worker(app: Any) -> ThreadPerConnection:
     made.cfg, made.wsgi, made.log = Config(), app, Logger(Config())
     made.nr, made.max_requests, made.alive = 0, sys.maxsize, True
     made._accepted, made._at_work, made._changed = set(), set(), threading.Condition()
+    made.app = SimpleNamespace(body_limit=lambda _: BODY_LIMIT)
     return made
 
 
@@ -302,6 +303,12 @@ class Content:
 
     def error(self, _rpc: str, message: str) -> Reply:
         return plain_error(message)
+
+    def body_limit(self, _rpc: str) -> int:
+        return BODY_LIMIT
+
+    def is_quiet(self, _rpc: str) -> bool:
+        return False
 
 
 #: Bodies in chunks, and whether the connection ends there.
