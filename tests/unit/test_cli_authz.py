@@ -115,6 +115,7 @@ def test_another_verdict_than_expected_is_status_1(recorded: Path, capsys: pytes
         (json.dumps(RECORDED[0] | {"RequestBody": "{"}), "is not base64"),
         ("[" * 100_000, ":1 is not JSON"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 def test_what_is_no_request_is_told(
     content: str, said: str, recorded: Path, capsys: pytest.CaptureFixture[str]
