@@ -86,6 +86,19 @@ def resolve(path: str, kind: Callable[[str], str] | None = None) -> Place:
     return Place(here)
 
 
+def closed_directory(path: str) -> str:
+    """The first directory on the way into which the service may not look, or "": it is root without root's rights."""
+    ways = [*reversed(Path(path).parents), Path(path)]
+    try:
+        for way in ways:
+            found = way.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid != 0 and not found.st_mode & stat.S_IXOTH:
+                return str(way)
+    except OSError:
+        return ""  # not there yet
+    return ""
+
+
 def is_within(path: str, directory: str) -> bool:
     return directory == "/" or path == directory or path.startswith(f"{directory}/")
 

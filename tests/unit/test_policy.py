@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -394,5 +395,10 @@ def test_what_is_odd_in_a_policy_is_told(tmp_path: Path) -> None:
     text = f'[[rule]]\nallow = ["containers"]\n[rule.container]\nbinds = ["{tmp_path}/link", "{tmp_path}"]\n'
     (only,) = explain.warnings(policy.load(text))
     assert f"which is {tmp_path}/data without links" in only[1]
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    os.chown(closed, 1000, 1000)
+    (only,) = explain.warnings(policy.load(text.replace(f'"{tmp_path}/link", "{tmp_path}"', f'"{closed}/data:ro"')))
+    assert only[1].endswith(f"nothing below {closed} can be settled until it is open: chmod o+x")
     (only,) = explain.warnings(policy.load('[[rule]]\nallow = ["volumes"]\n[rule.volume]\noptions = ["*"]\n'))
     assert "option device" in only[1]
