@@ -180,7 +180,10 @@ def test_a_part_knows_no_more_than_it_needs(part: str) -> None:
             "legacyhost.surfaces.volume",
             {"legacyhost.plugin", "legacyhost.parts.volume", "legacyhost.volumes", "legacyhost.commands.call"},
         ),
-        ("legacyhost.surfaces.authz", {"legacyhost.plugin", "legacyhost.parts.authz", "legacyhost.authorizer"}),
+        (
+            "legacyhost.surfaces.authz",
+            {"legacyhost.plugin", "legacyhost.parts.authz", "legacyhost.authorizer", "legacyhost.commands.call"},
+        ),
     ],
 )
 def test_what_is_put_together_is_known_only_where_it_is_put_together(module: str, users: set[str]) -> None:

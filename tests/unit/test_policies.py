@@ -176,17 +176,19 @@ def test_a_file_that_hangs_holds_up_neither_start_nor_reload(paths: Paths, monke
     """It may be on a disk that is dead; until it is read everything is denied, and another place is taken over."""
     monkeypatch.setattr(following, "PATIENCE", 0.01)
     hanging = Elsewhere(GOOD, refresh=0)
-    policies = Policies()
+    policies, others = Policies(), set(threading.enumerate())
     with Gate() as hanging.gate:
         policies.follow(hanging)
         hanging.gate.wait_until_reached()
+        (reader,) = {*threading.enumerate()} - others
         assert policies.in_force.why_not == "the policy ssh://there/policy has not been read yet"
         monkeypatch.undo()
         policies.follow(source("foo", local(paths, content=OTHER), {}, paths))
         taken = policies.in_force
         assert taken.policy is not None
-    until(lambda: hanging.was_kept == [] and "policy" not in {t.name for t in threading.enumerate()})
+    reader.join(WAIT)
     assert policies.in_force is taken
+    assert hanging.was_kept == []
 
 
 def test_a_change_elsewhere_is_taken_over_and_kept() -> None:
