@@ -6,14 +6,13 @@ import argparse
 import base64
 import json
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from legacyhost.commands import Commands, plugin_name
-from legacyhost.commands.terminal import Colour, coloured, print_table, shown
+from legacyhost.commands.terminal import Colour, coloured, print_table, progress, shown
 from legacyhost.config import Paths
 from legacyhost.errors import ConfigError, Failed, InvalidRequest
 from legacyhost.wire import Fields, printable
@@ -151,23 +150,22 @@ def _policy(options: argparse.Namespace) -> Policy:
         if options.plugin is not None:
             raise InvalidRequest("a policy is either in a file or a plugin's, not both")
         return _load(Path(options.policy))
-    from legacyhost import policy
+    return _of_plugin(plugin_name(options.plugin))
+
+
+def _of_plugin(plugin: str) -> Policy:
+    """What it decides by; where that is on another host, the copy that is kept here. Raises PluginError."""
+    from legacyhost import config, policysource
 
     paths = Paths.from_environment()
-    path = paths.configuration(plugin_name(options.plugin))
-    try:
-        content = tomllib.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} cannot be read: it is not TOML") from error
-    section = content.get("authz")
-    if not isinstance(section, dict):
+    path = paths.configuration(plugin)
+    found = config.load(path)
+    if found.authz is None:
         raise ConfigError(f"{path} has no section [authz]")
-    where = section.get("policy")
-    if where is None:
-        return policy.from_table({"rule": section.get("rule")})
-    if not isinstance(where, str) or where.startswith("ssh://"):
-        raise ConfigError(f"the policy of {path.stem} is at {printable(str(where))}: name a copy of it")
-    return _load(paths.etc / where)
+    remotes = (found.volume or config.NO_VOLUMES).remote
+    source = policysource.source(plugin, found.authz, remotes, paths)
+    with progress(f"fetching {source.place}"):
+        return (source.kept() or source.read()).policy
 
 
 def _load(path: Path) -> Policy:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from legacyhost.policy.limits import Limits
 from legacyhost.policy.patterns import fits_image
-from legacyhost.policy.places import Place, Unsettled, endangered, is_within, resolve
+from legacyhost.policy.places import DEVICES, Place, Unsettled, endangered, is_within, resolve
 from legacyhost.policy.request import Check, Members, Refusal, items, look, text, texts
 from legacyhost.policy.volumes import volume_driver, volume_name, volume_options
 from legacyhost.wire import printable
@@ -51,7 +51,7 @@ class Binds:
         if allowed.fits_all:
             return
         place = self._resolve("the device", path)
-        if place.mount or not allowed.fit(place.path):
+        if place.mount not in ("", DEVICES) or not allowed.fit(place.path):
             shown = printable(str(allowed), 160)
             raise Refusal(
                 f"does not allow the device {_shown(path, place)}; devices in [rule.container] allows {shown}"
@@ -113,10 +113,7 @@ class Binds:
         covering = [entry for entry in self._allowed.texts if _covers(entry, place.path)]
         if place.mount and place.mount not in named:
             if covering:
-                raise Refusal(
-                    f"{shown}: a file system is mounted on {printable(place.mount)} behind which links cannot be"
-                    f" settled ({NAME_IT})"
-                )
+                raise Refusal(f"{shown}: where links below {printable(place.mount)} lead cannot be settled ({NAME_IT})")
             covering = []
         if not covering:
             raise Refusal(f"{shown}; binds in [rule.container] allows {printable(str(self._allowed), 160)}")

@@ -1,7 +1,8 @@
 """The endpoints of the Docker Engine API, 1.12 to 1.5x, and the groups in which a policy names them.
 
 ``{}`` is one part of a path, ``{**}`` one or more: dockerd takes names with slashes for containers and images. An
-endpoint that is not here is in no group; what is new in Docker is allowed where a policy names its path.
+endpoint that is not here is in no group; what is new in Docker is allowed where a policy names its path. OPTIONS is not
+here: no client needs it, and newer Dockers hand it on to their extensions.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ TABLE = """
 GET     /_ping                           ping read-only
 HEAD    /_ping                           ping read-only
 GET     /version                         ping read-only
-OPTIONS /{**}                            ping read-only
 GET     /info                            read-only
 GET     /events                          read-only
 GET     /system/df                       read-only
@@ -60,6 +60,7 @@ GET     /exec/{**}/json                  exec read-only
 GET     /images/json                     read-only images
 GET     /images/{**}/json                read-only images
 GET     /images/{**}/history             read-only images
+GET     /images/{**}/attestations        read-only images
 GET     /images/search                   images
 GET     /distribution/{**}/json          images
 GET     /images/get                      images
@@ -207,8 +208,6 @@ def find(method: str, path: str) -> Endpoint | None:
     if (found := _PLAIN.get((method, path))) is not None:
         return found
     parts = path.split("/")
-    if method == "OPTIONS":
-        return _BY_START[("OPTIONS", "{**}")][0]
     for each in _BY_START.get((method, parts[1]), ()):
         if each.fits(parts):
             return each

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from legacyhost.policy import Policy, endpoints
 from legacyhost.policy.language import EVERYTHING, NO_CERTIFICATE, Rule
 from legacyhost.policy.limits import TABLES, Limits
-from legacyhost.policy.places import Unsettled, resolve
+from legacyhost.policy.places import Unsettled, closed_directory, resolve
 
 #: How a table is called, and the groups for which it matters.
 ABOUT: Mapping[str, tuple[str, set[str]]] = {
@@ -120,4 +120,9 @@ def _odd_bind(entry: str) -> str:
         return f"names {entry} in binds, and {error}"
     if place.path != (entry.rstrip("/") or "/"):
         return f"names {entry} in binds, which is {place.path} without links: that is what has to be named"
-    return ""
+    closed = "" if place.mount else closed_directory(place.path)
+    return (
+        f"names {entry} in binds, but nothing below {closed} can be settled until it is open: chmod o+x"
+        if closed
+        else ""
+    )

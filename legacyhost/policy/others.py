@@ -52,7 +52,7 @@ def pull(request: Request, limits: Limits) -> None:
         _load(limits, "an image that is imported")
         source = request.query.get("fromSrc", [""])[0]
         if source not in ("", "-") and not limits.patterns("build", "remote").fit(source):
-            raise _refused("to fetch", source, "remote", limits, "build")
+            raise _refused("fetching", source, "remote", limits, "build")
         if not limits.patterns("image", "make").fits_all:
             _makes(limits, _with_tag(request.parameters, "repo", "tag"))
         return
@@ -61,7 +61,7 @@ def pull(request: Request, limits: Limits) -> None:
     request.only(("fromImage", "tag", "platform", "repo", "message"))
     name = _with_tag(request.parameters, "fromImage", "tag").removesuffix(":")
     if not fits_image(limits.patterns("image", "pull"), name, all_tags=True):
-        raise _refused("to pull", name, "pull", limits)
+        raise _refused("pulling", name, "pull", limits)
 
 
 def load(request: Request, limits: Limits) -> None:
@@ -95,7 +95,7 @@ def build(request: Request, limits: Limits) -> None:
         raise _refused("the network", network, "networks", limits, "build")
     remote = found.get("remote", [""])[0]
     if remote and remote != "client-session" and not limits.patterns("build", "remote").fit(remote):
-        raise _refused("to fetch", remote, "remote", limits, "build")
+        raise _refused("fetching", remote, "remote", limits, "build")
     if found.get("version", ["1"])[0] == "2" or remote == "client-session":
         buildkit(request, limits)
     if not request.is_bare and not limits.flag("build", "sent_context"):
@@ -189,7 +189,7 @@ def _load(limits: Limits, what: str) -> None:
 
 def _makes(limits: Limits, name: str) -> None:
     if name and not fits_image(limits.patterns("image", "make"), name):
-        raise _refused("to give an image the name", name, "make", limits)
+        raise _refused("giving an image the name", name, "make", limits)
 
 
 def _refused(what: str, value: str, setting: str, limits: Limits, table: str = "image") -> Refusal:

@@ -8,16 +8,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
+from legacyhost.wire import printable
+
+#: Characters of what fits a pattern in which * ends at a slash: more than any name has.
+LONGEST = 512
+#: Of both kinds together; each more makes a name that nearly fits more expensive by its length.
+MOST_MIXED = 3
+
 
 class Patterns:
     """Several, of which one has to fit. Those without ``*`` cost a look into a set."""
 
     def __init__(self, texts: Iterable[str], *, flat: bool = False) -> None:
-        """``flat``: ``*`` goes across ``/`` too."""
+        """``flat``: ``*`` goes across ``/`` too. Raises ValueError."""
         self.texts: Sequence[str] = tuple(texts)
         self.fits_all = "*" in self.texts
         self._plain = frozenset(text for text in self.texts if "*" not in text)
         starred = [text for text in self.texts if "*" in text and text != "*"]
+        self._longest = None if flat else LONGEST
         self._starred: Callable[[str], object] | None = None
         if starred:
             self._starred = re.compile("|".join(_regex(text, flat) for text in starred), re.DOTALL).fullmatch
@@ -25,15 +33,28 @@ class Patterns:
     def fit(self, text: str) -> bool:
         if self.fits_all or text in self._plain:
             return True
-        return self._starred is not None and self._starred(text) is not None
+        if self._starred is None or (self._longest is not None and len(text) > self._longest):
+            return False
+        return self._starred(text) is not None
 
     def __str__(self) -> str:
         return ", ".join(self.texts) or "none"
 
 
 def _regex(text: str, flat: bool) -> str:
-    one = ".*" if flat else "[^/]*"
-    return "".join({"**": ".*", "*": one}.get(piece) or re.escape(piece) for piece in re.split(r"(\*\*|\*)", text))
+    """Where all stars are of one kind, the first place at which the next piece fits is as good as any later one.
+
+    So no name takes longer than its length to find out that it does not fit (as in fnmatch). Raises ValueError.
+    """
+    first, *rest = re.split(r"(\*\*|\*)", text)
+    stars, pieces = rest[::2], [re.escape(piece) for piece in rest[1::2]]
+    each = [".*" if flat or star == "**" else "[^/]*" for star in stars]
+    if len(set(each)) == 1:
+        middle = "".join(f"(?>{each[0]}?{piece})" for piece in pieces[:-1])
+        return f"{re.escape(first)}{middle}{each[0]}{pieces[-1]}"
+    if len(each) > MOST_MIXED:
+        raise ValueError(f"there are more than {MOST_MIXED} of * and ** together in {printable(text)}")
+    return re.escape(first) + "".join(star + piece for star, piece in zip(each, pieces, strict=True))
 
 
 def image_name(text: str) -> tuple[str, str]:

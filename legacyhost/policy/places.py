@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from legacyhost.mounts import mountinfo
+from legacyhost.wire import printable
 
 #: File systems whose answer waits for nobody. /proc is none of them: its links lead each process elsewhere.
 _LOCAL = """
@@ -22,6 +23,8 @@ _LOCAL = """
     squashfs sysfs tmpfs tracefs udf ufs vfat xfs zfs
 """
 LOCAL = frozenset(_LOCAL.split())
+#: The service has one of its own (PrivateDevices=), so what is in the host's cannot be seen.
+DEVICES = "/dev"
 #: Symbolic links on one way, as in the kernel (path_resolution(7)).
 MOST_LINKS = 40
 #: Who has these has the host, or what this policy is made of.
@@ -69,7 +72,7 @@ def resolve(path: str, kind: Callable[[str], str] | None = None) -> Place:
             here = posixpath.dirname(here)
             continue
         there = posixpath.join(here, name)
-        if (found := kind(there)) and found not in LOCAL:
+        if there == DEVICES or ((found := kind(there)) and found not in LOCAL):
             return Place(_clean(posixpath.join(there, *left)), there)
         target = _link(there)
         if target is None:
@@ -81,6 +84,19 @@ def resolve(path: str, kind: Callable[[str], str] | None = None) -> Place:
         left = _parts(target) + left
         here = "/" if target.startswith("/") else here
     return Place(here)
+
+
+def closed_directory(path: str) -> str:
+    """The first directory on the way into which the service may not look, or "": it is root without root's rights."""
+    ways = [*reversed(Path(path).parents), Path(path)]
+    try:
+        for way in ways:
+            found = way.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid != 0 and not found.st_mode & stat.S_IXOTH:
+                return str(way)
+    except OSError:
+        return ""  # not there yet
+    return ""
 
 
 def is_within(path: str, directory: str) -> bool:
@@ -98,6 +114,10 @@ def _link(path: str) -> str | None:
         return str(Path(path).readlink()) if stat.S_ISLNK(os.lstat(path).st_mode) else None
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise Unsettled(
+            f"the plugin may not look at {printable(path)}: what is above it has to be open to others"
+        ) from error
     except (OSError, ValueError) as error:
         raise Unsettled(f"it cannot be looked at ({getattr(error, 'strerror', '') or 'no path'})") from error
 

@@ -13,6 +13,8 @@ from functools import lru_cache
 
 #: Characters. Nothing a client sends to dockerd has as many; filters and labels of a build come closest.
 LONGEST = 64 * 1024
+#: Of the path alone.
+LONGEST_PATH = 4096
 _VERSION = re.compile(r"/v[0-9.]+(?=/)")
 _AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -34,6 +36,8 @@ def _split(uri: str) -> tuple[str, str]:
     if "#" in rest:
         raise Unclear("has a # in it")
     raw, _, query = rest.partition("?")
+    if len(raw) > LONGEST_PATH:
+        raise Unclear("is too long")
     path = raw if raw.isascii() and "%" not in raw else decoded(raw)
     if not path.startswith("/"):
         raise Unclear("does not begin with /")

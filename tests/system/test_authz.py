@@ -407,3 +407,38 @@ def test_a_policy_on_another_host(guarded: Guarded) -> None:
     guarded.set_up(BY_FILE)
     guarded.reload()
     machine.docker("volume", "rm", "far")
+
+
+def test_what_a_policy_takes_for_granted_of_docker(guarded: Guarded) -> None:
+    """Keys in any case, from both of two objects; no path that is not clean; a form in the body before the query."""
+    mark = guarded.mark()
+    assert "301 Moved" in guarded.http("POST", "//containers/create", "{}", JSON)
+    assert "301 Moved" in guarded.http("GET", "/v1.40/containers/%2e%2e/info")
+    assert guarded.decisions(mark) == []
+    name = guarded.installed.name()
+    body = '{"Image":"busybox","Ho\\u017ftConfig":{"PRIVILEGED":true},"hostconfig":{"Networ\\u212aMode":"none"}}'
+    assert "201 Created" in guarded.http("POST", f"/containers/create?name={name}", body, JSON)
+    shown = "{{.HostConfig.Privileged}} {{.HostConfig.NetworkMode}}"
+    assert guarded.machine.docker("inspect", "-f", shown, name).stdout == "true none\n"
+    form = ("Content-Type: application/x-www-form-urlencoded", "Content-Type: application/x-tar")
+    assert "204" in guarded.http("POST", f"/containers/{name}/rename?name={name}-a", f"name={name}-b", *form)
+    guarded.machine.docker("rm", f"{name}-b")
+
+
+def test_a_rule_with_conditions(guarded: Guarded) -> None:
+    """What docker sends without asking for anything passes; what would have the host does not."""
+    guarded.machine.write(POLICY, '[[rule]]\nallow = ["everything"]\n[rule.container]\nbinds = ["/srv/ci"]\n', 0o600)
+    guarded.reload()
+    guarded.machine.run("mkdir -p /srv/ci/data /srv/closed && chmod 700 /srv/closed && chown 1000 /srv/closed")
+    guarded.machine.run("ln -sfn /etc /srv/ci/out")
+    run = ("run", "--rm", "--network", "none")
+    done = guarded.docker(*run, "-v", "/srv/ci/data:/x", "-v", "anything:/y", "busybox", "echo", "done")
+    assert done.stdout == "done\n", done.stderr
+    assert "privileged" in guarded.denied(*run, "--privileged", "busybox")
+    assert "/srv/ci/out (that is /etc)" in guarded.denied(*run, "-v", "/srv/ci/out:/x", "busybox")
+    assert "may not look at /srv/closed/x" in guarded.denied(*run, "-v", "/srv/closed/x:/x", "busybox")
+    bind = ("type=none", "o=bind", "device=/")
+    assert "volume option" in guarded.denied("volume", "create", *(f"--opt={each}" for each in bind))
+    chunked = guarded.http("POST", "/containers/none/start", "2\r\n{}\r\n0\r\n\r\n", "Transfer-Encoding: chunked")
+    assert "needs to see the body" in chunked
+    assert "No such container" in guarded.http("POST", "/containers/none/start")

@@ -115,6 +115,7 @@ def test_another_verdict_than_expected_is_status_1(recorded: Path, capsys: pytes
         (json.dumps(RECORDED[0] | {"RequestBody": "{"}), "is not base64"),
         ("[" * 100_000, ":1 is not JSON"),
     ],
+    ids=lambda value: repr(value)[:40],
 )
 def test_what_is_no_request_is_told(
     content: str, said: str, recorded: Path, capsys: pytest.CaptureFixture[str]
@@ -152,15 +153,19 @@ def test_a_broken_policy_is_status_1(
 
 
 def test_the_policy_of_a_plugin(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In its configuration, or in the file that is named there."""
+    """In its configuration, in the file that is named there, or the copy of one on another host."""
     configuration = etc / "foo.toml"
     (etc / "policies").mkdir()
     (etc / "policies" / "foo.toml").write_text('[[rule]]\nname = "kept beside"\nallow = ["ping"]\n')
+    copy = {"place": "ssh://nas/policy.toml", "read": "2026-11-30T12:00:00+00:00"}
+    copy["text"] = '[[rule]]\nname = "kept from elsewhere"\nallow = ["ping"]\n'
+    (etc.parent / "state" / "foo").mkdir(parents=True)
+    (etc.parent / "state" / "foo" / "policy.json").write_text(json.dumps(copy))
     for text, status, said in (
         ('[[authz.rule]]\nname = "inline"\nallow = ["ping"]\n', 0, "1. inline"),
         ('[authz]\npolicy = "policies/foo.toml"\n', 0, "1. kept beside"),
-        ('[authz]\npolicy = "policies/bar.toml"\n', 1, "bar.toml cannot be read"),
-        ('[authz]\npolicy = "ssh://nas/policy.toml"\n', 1, "name a copy of it"),
+        ('[authz]\npolicy = "policies/bar.toml"\n', 1, "there is no policy"),
+        ('[authz]\npolicy = "ssh://nas/policy.toml"\n', 0, "1. kept from elsewhere"),
         ("[authz]\n", 1, "has no [[rule]]"),
         ("[volume]\n", 1, "has no section [authz]"),
         ("[", 1, "cannot be read"),

@@ -70,6 +70,17 @@ def test_links_without_end_lead_nowhere(srv: Path) -> None:
         resolve("/" + "a" * 300)
 
 
+def test_what_nobody_may_look_at_leads_nowhere(srv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service has no more rights than a user who owns nothing."""
+
+    def denied(path: str) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("legacyhost.policy.places.os.lstat", denied)
+    with pytest.raises(Unsettled, match="may not look at /"):
+        resolve(str(srv))
+
+
 def test_nothing_on_another_file_system_is_touched(srv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even its mountpoint: a look at a dead one never comes back. The way ends there."""
     nas = str(srv / "nas")
@@ -89,6 +100,7 @@ def test_nothing_on_another_file_system_is_touched(srv: Path, monkeypatch: pytes
             assert found.path == nas + ("" if source == "nas" else "/data")
     assert not [path for path in looked if places.is_within(path, nas)]
     assert resolve("/proc/self/root").mount == "/proc"
+    assert resolve("/dev/shm/x") == Place("/dev/shm/x", "/dev")
     assert resolve("/a", lambda _: "nfs4") == Place("/a", "/")
 
 
@@ -142,8 +154,8 @@ def test_another_file_system_has_to_be_named(srv: Path, monkeypatch: pytest.Monk
     nas = str(srv / "nas")
     monkeypatch.setattr(places, "_kind", lambda path: "nfs4" if path == nas else "")
     assert "has to" not in decided([str(srv)], str(srv / "ci")).reason
-    assert "behind which links cannot be settled" in decided([str(srv)], f"{nas}/data").reason
-    assert "behind which links cannot be settled" in decided([f"{nas}/data"], f"{nas}/data").reason
+    assert "lead cannot be settled" in decided([str(srv)], f"{nas}/data").reason
+    assert "lead cannot be settled" in decided([f"{nas}/data"], f"{nas}/data").reason
     assert "binds in" in decided([str(srv / "ci")], nas).reason
     assert decided([nas], f"{nas}/data").allowed
     assert decided([str(srv), nas], nas).allowed
