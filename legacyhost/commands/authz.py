@@ -150,7 +150,7 @@ def _policy(options: argparse.Namespace) -> Policy:
         if options.plugin is not None:
             raise InvalidRequest("a policy is either in a file or a plugin's, not both")
         return _load(Path(options.policy))
-    return _of_plugin(plugin_name(options.plugin))
+    return _of_plugin(plugin_name(options.plugin, "authz"))
 
 
 def _of_plugin(plugin: str) -> Policy:
