@@ -28,11 +28,18 @@ class Afar:
             )
         return self._plugin.call(rpc, body)
 
-    def activated(self) -> None:
+    def activated(self, *, is_here: bool = True) -> None:
         """An engine that mounts nothing here has left nothing here: no reason to doubt what others hold."""
+        self._plugin.activated(is_here=False)
 
     def error(self, rpc: str, message: str) -> Reply:
         return self._plugin.error(rpc, message)
+
+    def body_limit(self, rpc: str) -> int:
+        return self._plugin.body_limit(rpc)
+
+    def is_quiet(self, rpc: str) -> bool:
+        return self._plugin.is_quiet(rpc)
 
 
 def afar(current: Callable[[], Callee]) -> Callable[[], Callee]:

@@ -90,9 +90,9 @@ def _discard_output() -> None:
 
 def modules() -> Sequence[ModuleType]:
     """All groups of subcommands, in the order in which help shows them."""
-    from legacyhost.commands import call, credential, doctor, importing, network, trust, volumes
+    from legacyhost.commands import authz, call, credential, doctor, importing, network, trust, volumes
 
-    return volumes, doctor, trust, credential, importing, network, call, service
+    return volumes, doctor, trust, credential, importing, authz, network, call, service
 
 
 def parser(groups: Sequence[ModuleType] = ()) -> Parser:

@@ -16,6 +16,12 @@ from legacyhost.wire import nearest, printable
 
 LEVELS = {"debug": log.DEBUG, "info": log.INFO, "warning": log.WARNING, "error": log.ERROR}
 SCOPES = ("local", "global")
+#: What a section [authz] may have of a policy's own, in place of the name of one.
+RULES = ("rule",)
+#: Which decisions are logged: denials and what changes something, denials alone, every one.
+DECISIONS = ("changes", "denied", "all")
+#: Seconds between two looks at a policy on another host.
+REFRESH = range(5, 7 * 24 * 3600 + 1)
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,10 @@ class Paths:
     def configuration(self, plugin: str) -> Path:
         return self.etc / f"{plugin}.toml"
 
+    def policy(self, name: str) -> Path:
+        """The file of a policy: a relative name is in the directory of the configurations."""
+        return self.etc / name
+
     def plugins(self) -> list[str]:
         """The names that have a configuration."""
         return sorted(path.stem for path in self.etc.glob("*.toml") if is_name(path.stem))
@@ -63,6 +73,30 @@ class VolumeConfig:
     defaults: Mapping[str, str] = field(default_factory=dict, repr=False)
     #: ``[user@]host[:port]`` to {"credential": name} or {"agent": socket}: what opens accounts there.
     remote: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+#: Of a plugin that serves none.
+NO_VOLUMES = VolumeConfig("sshfs")
+
+
+@dataclass(frozen=True)
+class AuthzConfig:
+    """The section [authz]: where the policy is, or the rules themselves, and what becomes of decisions.
+
+    ``rules`` is as it was written: what is wrong with a policy denies requests, and says so; it stops no engine.
+    ``account`` has what opens that of an ssh:// policy, by the names of a volume's options.
+    """
+
+    policy: str = ""
+    rules: Mapping[str, object] = field(default_factory=dict)
+    account: Mapping[str, str] = field(default_factory=dict)
+    refresh: float = 300
+    dry_run: bool = False
+    log: str = "changes"
+
+    @property
+    def is_remote(self) -> bool:
+        return self.policy.startswith("ssh://")
 
 
 @dataclass(frozen=True)
@@ -85,8 +119,9 @@ class ListenConfig:
 class Config:
     """One plugin. A section that is None is not served, and not advertised."""
 
-    volume: VolumeConfig
+    volume: VolumeConfig | None
     log_level: int = log.INFO
+    authz: AuthzConfig | None = None
     listen: ListenConfig | None = None
 
 
@@ -107,17 +142,56 @@ def load(path: Path) -> Config:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} cannot be read: a value in it is too large or too deep") from error
     try:
-        _only(content, "", "log_level", "volume", "listen")
+        _only(content, "", "log_level", "volume", "authz", "listen")
         level = _text(content, "log_level", "info")
         if level not in LEVELS:
             raise ValueError(f"log_level has to be {' or '.join(LEVELS)}")
-        section = content.get("volume")
-        if not isinstance(section, dict):
-            raise ValueError("it has no section [volume], so there is nothing to serve")
-        listen = _listen(content["listen"], path) if "listen" in content else None
-        return Config(_volume(section), LEVELS[level], listen)
+        volume, authz = _section(content, "volume"), _section(content, "authz")
+        if volume is None and authz is None:
+            raise ValueError("it has no section [volume] or [authz], so there is nothing to serve")
+        return Config(
+            None if volume is None else _volume(volume),
+            LEVELS[level],
+            None if authz is None else _authz(authz),
+            _listen(content["listen"], path) if "listen" in content else None,
+        )
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _section(content: Mapping[str, object], name: str) -> Mapping[str, object] | None:
+    section = content.get(name)
+    if section is not None and not isinstance(section, dict):
+        raise ValueError(f"{name} has to be a section: [{name}]")
+    return section
+
+
+def _authz(section: Mapping[str, object]) -> AuthzConfig:
+    own = ("policy", "credential", "host_key", "jump", "refresh", "dry_run", "log")
+    _only(section, "authz.", *own, *RULES)
+    texts = {name: _text(section, name, "", "authz.") for name in ("policy", "credential", "host_key", "jump")}
+    rules = {name: section[name] for name in RULES if name in section}
+    if texts["policy"] and rules:
+        raise ValueError("authz has its rules either in authz.policy or in itself, not in both")
+    decisions = _text(section, "log", "changes", "authz.")
+    if decisions not in DECISIONS:
+        raise ValueError(f"authz.log has to be {', '.join(DECISIONS[:-1])} or {DECISIONS[-1]}")
+    is_dry, refresh = section.get("dry_run", False), section.get("refresh", 300)
+    if not isinstance(is_dry, bool):
+        raise ValueError("authz.dry_run has to be true or false")
+    if type(refresh) is not int or refresh not in REFRESH:
+        raise ValueError(f"authz.refresh has to be a number of seconds from {REFRESH[0]} to {REFRESH[-1]}")
+    made = AuthzConfig(
+        texts["policy"],
+        rules,
+        {name: texts[name] for name in ("credential", "host_key", "jump") if texts[name]},
+        refresh,
+        is_dry,
+        decisions,
+    )
+    if made.account and not made.is_remote:
+        raise ValueError(f"authz.{next(iter(made.account))} is for a policy on another host, ssh://[user@]host/path")
+    return made
 
 
 def _volume(section: Mapping[str, object]) -> VolumeConfig:

@@ -44,6 +44,18 @@ def sync(directory: Path) -> None:
         os.close(descriptor)
 
 
+def write(path: Path, data: bytes) -> None:
+    """Put a file of root's own in place, durably: it is the old one or the new one, never half. Raises OSError."""
+    draft = path.with_name(f".{path.name}.new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync(path.parent)
+
+
 @contextmanager
 def lock(directory: Path) -> Iterator[None]:
     """Be the only one that changes files in it, among processes and threads. Raises OSError."""

@@ -30,16 +30,20 @@ class Notifier:
         self.interval = int(microseconds) / 3e6 if microseconds.isdigit() else 10.0
 
     def ready(self, status: str) -> None:
-        self._systemd.notify(f"READY=1\nSTATUS={status}")
+        self._say(f"READY=1\nSTATUS={status}")
 
     def status(self, text: str) -> None:
-        self._systemd.notify(f"STATUS={text}")
+        self._say(f"STATUS={text}")
 
     def stopping(self) -> None:
         self._systemd.notify("STOPPING=1\nSTATUS=finishing the calls in flight")
 
     def alive(self) -> None:
         self._systemd.notify("WATCHDOG=1")
+
+    def _say(self, state: str) -> None:
+        """sdnotify sends Latin-1, and nothing at all where that does not do; systemd takes UTF-8, and nothing else."""
+        self._systemd.notify(state.encode("utf-8", "replace").decode("latin-1"))
 
 
 def watch(notifier: Notifier, address: str, status: Callable[[], str]) -> None:

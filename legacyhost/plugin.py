@@ -3,36 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from legacyhost import config as configuration
 from legacyhost import log
-from legacyhost.config import Config, ListenConfig, Paths, VolumeConfig
-from legacyhost.convergence import Convergence
-from legacyhost.credentials import Store
-from legacyhost.drivers import Driver
-from legacyhost.drivers.accounts import Accounts
-from legacyhost.drivers.sshfs import PLACEHOLDER, SshfsDriver
-from legacyhost.drivers.sshfs_options import TABLE
-from legacyhost.errors import ConfigError, InvalidRequest, PluginError, StateError
-from legacyhost.history import History
-from legacyhost.holds import Holds
-from legacyhost.mounting import Mounting
-from legacyhost.mounts import Mounter
-from legacyhost.mounts.mountpoints import HostMountpoints
-from legacyhost.mounts.processes import ProcessMounter
-from legacyhost.mounts.units import UnitMounter, is_systemd_running
-from legacyhost.record import Missing, Unusable, fields
-from legacyhost.rpc import Plugin
-from legacyhost.state import State, Volume, load
-from legacyhost.surfaces import volume as volume_surface
-from legacyhost.turns import Turns
-from legacyhost.volumes import Volumes
+from legacyhost.advertised import LASTING, Advertised
+from legacyhost.config import Config, ListenConfig, Paths
+from legacyhost.errors import PluginError
+from legacyhost.parts import Part
+from legacyhost.rpc import Nobody, Plugin, Surface
 from legacyhost.web import Callee, NotServingPlugin
 
 #: Seconds between two attempts to open what could not be opened.
 RETRY = 5.0
+#: The sections of a configuration that are a part each.
+SECTIONS = ("volume", "authz")
+Served = list[tuple[Surface, object]]
 
 
 class Host:
@@ -46,174 +33,178 @@ class Host:
         self._paths = paths
         self._pause = retry
         self._is_mended = threading.Event()
-        self._changing, self._losing = threading.Lock(), threading.Lock()
-        self._volumes: Volumes | None = None
-        #: What answers when all is well.
-        self._plugin: Callee | None = None
+        #: Of these the second is never held while something is read.
+        self._changing, self._assembling = threading.Lock(), threading.Lock()
+        self._is_trying = False
+        self._advertised = Advertised(paths.state / name)
+        #: By section; those in ``_sections`` are what the configuration has now.
+        self._parts: dict[str, Part] = {}
+        self._sections: list[str] = []
+        self._refused = ""
+        self._served: tuple[Served, Served] | None = None
+        self._said = ""
         self.current: Callee = NotServingPlugin(name, "it is starting")
-        self.status = "starting"
+        #: Called when the status is another one, from whichever thread has made it so.
+        self.on_status: Callable[[], None] = lambda: None
 
     def start(self) -> None:
         """Build the plugin; if that fails, say why and go on trying."""
-        if not self._try():
-            self._go_on_trying()
+        with self._changing:
+            self._try(is_asked=True)
+        self._go_on_trying()
 
     def reload(self) -> None:
         """Take over a changed configuration, or keep the old one and say why; where nothing is served, try again."""
         with self._changing:
-            if self._volumes is None or self.current is not self._plugin:
+            if self._is_trying:
                 self._is_mended.set()
-            else:
-                self._reconfigure(self._volumes)
+                return
+            self._try(is_asked=True)
+        self._go_on_trying()
 
     def finish(self) -> None:
         """Nothing is asked any more: the process ends."""
-        if self._volumes is not None and self.current is self._plugin:
-            self._volumes.finish()
+        for part in self._parts.values():
+            part.finish()
 
-    def _reconfigure(self, volumes: Volumes) -> None:
+    @property
+    def status(self) -> str:
+        current, refused = self.current, self._refused
+        if isinstance(current, NotServingPlugin):
+            return "starting" if self._served is None else f"not serving: {current.reason}"
+        if not self._sections:
+            return f"not serving: {refused} (until that is mended, every request is denied)"
+        said = [self._parts[section].status for section in self._sections]
+        if refused:
+            said = [f"serving {self._name} with the old configuration: {refused}", *(said if len(said) > 1 else [])]
+        return "; ".join(said)
+
+    def _try(self, *, is_asked: bool) -> None:
+        """Take over the configuration as it is; without being asked, only what does not serve.
+
+        Who calls has the lock for changes.
+        """
+        path = self._paths.configuration(self._name)
         try:
-            config = self._configuration()
-            self.on_listen(config.listen)
-            volumes.reconfigure(build_driver(self._name, config.volume, self._paths), config.volume.scope)
+            config = configuration.load(path)
         except PluginError as error:
-            self.status = f"serving {self._name} with the old configuration: {error.message}"
-            log.event(log.ERROR, f"the configuration is not taken over: {error.message}")
+            self._refuse(error.message, is_asked=is_asked)
         else:
-            log.set_level(config.log_level)
-            self.status = _serving(config)
-            log.event(log.INFO, f"the configuration {self._paths.configuration(self._name)} is taken over")
-
-    def _configuration(self) -> Config:
-        return configuration.load(self._paths.configuration(self._name))
-
-    def _try(self) -> bool:
-        try:
-            config = self._configuration()
             self.on_listen(config.listen)
-            if self._volumes is None:
-                self._volumes = build_volumes(self._name, config.volume, self._paths)
+            self._take_over(config, path, is_asked=is_asked)
+        self._assemble()
+        self.on_status()
+
+    def _refuse(self, reason: str, *, is_asked: bool) -> None:
+        """A configuration is not taken over, or a part of it; what serves goes on."""
+        self._refused = reason
+        if self._is_whole() and is_asked:
+            log.event(log.ERROR, f"the configuration is not taken over: {reason}")
+
+    def _take_over(self, config: Config, path: Path, *, is_asked: bool) -> None:
+        sections = [section for section in SECTIONS if getattr(config, section) is not None]
+        for gone in {*self._sections} - {*sections}:
+            self._parts[gone].rest()
+        was_serving, refused = self._is_whole(), []
+        for section in sections:
+            part = self._part(section)
+            if not is_asked and section in self._sections and part.is_settled:
+                continue
+            reason = part.take_over(config, is_asked=is_asked)
+            if reason and not part.trouble:
+                refused.append(reason)
+        self._sections, self._refused = sections, ""
+        if refused:
+            self._refuse("; ".join(refused), is_asked=is_asked)
+        elif self._is_whole() and (is_asked or not was_serving):
+            log.set_level(config.log_level)
+            said = f"the configuration {path} is taken over" if was_serving else f"plugin {self._name} is serving"
+            log.event(log.INFO, said)
+
+    def _part(self, section: str) -> Part:
+        """What a configuration without the section never uses is not loaded."""
+        if section not in self._parts:
+            if section == "volume":
+                from legacyhost.parts.volume import VolumePart
+
+                self._parts[section] = VolumePart(self._name, self._paths, self._lost)
             else:
-                self._volumes.reconfigure(build_driver(self._name, config.volume, self._paths), config.volume.scope)
-                self._volumes.reopen(build_state(self._name, self._paths))
-        except (PluginError, OSError) as error:
-            reason = error.message if isinstance(error, PluginError) else f"{error.filename}: {error.strerror}"
-            self._not_serving(reason)
-            return False
-        self._volumes.on_lost(self._lost)
-        log.set_level(config.log_level)
-        self._plugin = self.current = Plugin(self._name, [(volume_surface.SURFACE, self._volumes)])
-        self.status = _serving(config)
-        log.event(log.INFO, f"plugin {self._name} is serving")
-        return True
+                from legacyhost.parts.authz import AuthzPart
 
-    def _not_serving(self, reason: str) -> None:
-        if self.status != f"not serving: {reason}":
-            log.event(log.ERROR, f"plugin {self._name} is not serving: {reason}")
-        self.status = f"not serving: {reason}"
-        self.current = NotServingPlugin(self._name, reason)
+                self._parts[section] = AuthzPart(self._name, self._paths, self._say_status)
+        return self._parts[section]
 
-    def _lost(self, reason: str) -> None:
-        """The record cannot be trusted any more; said from within a call, which gets no answer."""
-        with self._losing:
-            if self.current is not self._plugin:
-                return
-            self._not_serving(reason)
+    def _is_whole(self) -> bool:
+        return bool(self._sections) and not any(self._parts[section].trouble for section in self._sections)
+
+    def _is_settled(self) -> bool:
+        return bool(self._sections) and all(self._parts[section].is_settled for section in self._sections)
+
+    def _assemble(self) -> None:
+        """What answers from now on: the parts as they are, and what engines were told of before."""
+        names = self._advertised.names()
+        with self._assembling:
+            parts = [self._parts[section] for section in self._sections]
+            served = [(part.surface, part.implementation) for part in parts]
+            if not parts and LASTING in names:
+                served = _left(names, self._refused)
+            gone = [name for name in names if name not in {surface.implements for surface, _ in served}]
+            hidden = _left(gone, f"{self._name}.toml has no section for this any more")
+            is_out = all(isinstance(one, Nobody) for _, one in served)
+            reason = self._refused or next((part.trouble for part in parts if part.trouble), "")
+            self._say_not_serving(reason, is_all=is_out)
+            if is_out:
+                self._served, self.current = ([], []), NotServingPlugin(self._name, reason)
+            elif (served, hidden) != self._served:
+                self._served = (served, hidden)
+                self.current = Plugin(self._name, served, hidden, self._advertised.record)
+
+    def _say_not_serving(self, reason: str, *, is_all: bool) -> None:
+        """Once for each reason."""
+        said = "" if self._is_whole() else reason
+        if said and said != self._said:
+            what = "" if is_all or not self._sections else " volumes"
+            log.event(log.ERROR, f"plugin {self._name} is not serving{what}: {said}")
+        self._said = said
+
+    def _say_status(self) -> None:
+        self.on_status()
+
+    def _lost(self) -> None:
+        """A part cannot serve any more; said from within a call, which gets no answer."""
+        self._assemble()
+        self.on_status()
         self._is_mended.set()  # the first attempt, at once, finds out what can be done
         self._go_on_trying()
 
     def _go_on_trying(self) -> None:
+        with self._assembling:
+            if self._is_trying or self._is_settled():
+                return
+            self._is_trying = True
         threading.Thread(target=self._retry, name="retry", daemon=True).start()
 
     def _retry(self) -> None:
-        is_open = False
-        while not is_open:
-            self._is_mended.wait(self._pause)
+        while self._is_trying:
+            is_asked = self._is_mended.wait(self._pause)
             self._is_mended.clear()
             with self._changing:
-                is_open = self._try()
+                self._try(is_asked=is_asked)
+                with self._assembling:
+                    self._is_trying = not self._is_settled()
 
 
-def build_driver(name: str, section: VolumeConfig, paths: Paths) -> Driver:
-    """The kind of storage the configuration names. Raises ConfigError."""
-    if section.driver != "sshfs":
-        raise ConfigError(f"there is no driver {section.driver!r}; there is: sshfs")
-    try:
-        defaults = TABLE.parse(section.defaults)
-    except InvalidRequest as error:
-        raise ConfigError(f"volume.defaults: {error.message}") from error
-    if "sshcmd" in defaults and PLACEHOLDER not in defaults["sshcmd"].partition(":")[2]:
-        raise ConfigError(
-            f"volume.defaults.sshcmd needs {PLACEHOLDER} in its path: without it all volumes would be one directory"
-        )
-    accounts = Accounts(Store(paths.credentials()), name, section.remote)
-    return SshfsDriver(paths.known_hosts(), defaults, accounts)
+def _left(names: Sequence[str], reason: str) -> Served:
+    """What stands behind surfaces that an engine was told of, and for which there is no part."""
+    left: Served = []
+    for name in names:
+        if name == "VolumeDriver":
+            from legacyhost.surfaces import volume
 
+            left.append((volume.SURFACE, Nobody(reason)))
+        if name == LASTING:
+            from legacyhost.authorizer import Refusal
+            from legacyhost.surfaces import authz
 
-def build_volumes(name: str, section: VolumeConfig, paths: Paths) -> Volumes:
-    """The volume side of a plugin. Raises ConfigError, StateError, OSError."""
-    driver = build_driver(name, section, paths)
-    state = build_state(name, paths)
-    runtime = paths.run / name
-    HostMountpoints(runtime).set_up()
-    holds, history, turns = Holds(runtime / "volumes"), History(runtime / "history"), Turns()
-    mounting = build_mounting(name, driver, paths)
-    volumes = Volumes(
-        state=state,
-        holds=holds,
-        history=history,
-        turns=turns,
-        mounting=mounting,
-        scope=section.scope,
-        elsewhere=partial(recorded_elsewhere, name, paths),
-    )
-    convergence = Convergence(holds, history, turns, mounting)
-    volumes.on_interest, volumes.on_doubt, volumes.on_mounted = (
-        convergence.probe,
-        convergence.doubt,
-        convergence.mounted,
-    )
-    convergence.start()
-    threading.Thread(target=volumes.keep_secrets, name="secrets", daemon=True).start()
-    return volumes
-
-
-def recorded_elsewhere(name: str, paths: Paths) -> list[Volume]:
-    """The volumes of all other plugins of this host, whether those run or not. Raises StateError."""
-    found = []
-    for directory in sorted(paths.state.iterdir()):
-        if directory.name == name or not directory.is_dir():
-            continue
-        try:
-            found += [Volume(*fields(row)) for row in load(directory).rows]
-        except Missing:
-            continue
-        except Unusable as error:
-            raise StateError(f"the record of volumes of the plugin {directory.name} {error}") from error
-    return found
-
-
-def build_state(name: str, paths: Paths) -> State:
-    """The record of the plugin's volumes. Raises StateError."""
-    directory = paths.state / name
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StateError(f"the directory {directory} cannot be made: {error.strerror}") from error
-    return State(directory)
-
-
-def build_mounting(name: str, driver: Driver, paths: Paths) -> Mounting:
-    """The mounts of the plugin's volumes, as this machine makes them."""
-    runtime = paths.run / name
-    mounter: Mounter = UnitMounter(name, runtime) if is_systemd_running() else ProcessMounter(runtime)
-    return Mounting(driver, HostMountpoints(runtime), mounter, runtime)
-
-
-def mounts_only(name: str, paths: Paths) -> Mounting:
-    """The mounts of the plugin's volumes for who makes none: whatever its configuration says, and if it is broken."""
-    return build_mounting(name, SshfsDriver((), {}, Accounts(Store(paths.credentials()), name, {})), paths)
-
-
-def _serving(config: Config) -> str:
-    return f"serving volumes, driver {config.volume.driver}, scope {config.volume.scope}"
+            left.append((authz.SURFACE, Refusal(f"the plugin cannot decide: {reason}")))
+    return left

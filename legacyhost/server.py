@@ -99,6 +99,10 @@ class Server:
         app: Callable[..., Any] = create_app(lambda: self._host.current)
         return app
 
+    def body_limit(self, path: str) -> int:
+        """Bytes of a request's body that are read."""
+        return self._host.current.body_limit(path.lstrip("/"))
+
     def _started(self, worker: Any) -> None:
         """The worker has taken the signals; some mean something else here, and all do before anything is begun."""
 
@@ -108,19 +112,20 @@ class Server:
 
         # In a thread: the signal arrives in the loop that accepts connections, which must not wait for a file.
         def reload(*_: object) -> None:
-            threading.Thread(target=self._reload, name="reload", daemon=True).start()
+            threading.Thread(target=self._host.reload, name="reload", daemon=True).start()
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGHUP, reload)
         signal.signal(signal.SIGABRT, signal.SIG_DFL)  # the watchdog's: whoever does not answer shall end at once
         for number in MEANINGLESS:
             signal.signal(number, lambda *_: None)  # not SIG_IGN, which what is started from here would inherit
-        gc.freeze()  # the libraries stay: no garbage is looked for in them
         self._worker = worker
         if self._tcp:
             self._open_network()
         self._host.on_listen = self._listen
+        self._host.on_status = lambda: self._notifier.status(self._status())
         self._host.start()
+        gc.freeze()  # the libraries stay: no garbage is looked for in them
         self._has_started = True
         if self._network is not None:
             self._network.begin()

@@ -11,7 +11,7 @@ from pathlib import Path
 from legacyhost.config import Paths
 from legacyhost.deadline import Deadline
 from legacyhost.errors import Refused
-from legacyhost.plugin import mounts_only
+from legacyhost.parts.volume import mounts_only
 
 #: Seconds a mount gets to show that it is alive, and for being taken away.
 PATIENCE, TAKING = 5.0, 30.0

@@ -19,9 +19,6 @@ from legacyhost.errors import InvalidRequest, NoSuchVolume, NotServing, PluginEr
 from legacyhost.rpc import ACTIVATE, Reply, plain_error
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
-#: What is asked all day and changes nothing is logged only when somebody wants to see everything; so is a Get of a
-#: name unknown here, which Docker sends to every plugin for any volume named without its driver.
-QUIET = frozenset({"Get", "List", "Path", "Capabilities", "Activate"})
 HEALTH = "/health"
 
 
@@ -31,8 +28,10 @@ class Callee(Protocol):
     @property
     def name(self) -> str: ...
     def call(self, rpc: str, body: bytes) -> Reply: ...
-    def activated(self) -> None: ...
+    def activated(self, *, is_here: bool = True) -> None: ...
     def error(self, rpc: str, message: str) -> Reply: ...
+    def body_limit(self, rpc: str) -> int: ...
+    def is_quiet(self, rpc: str) -> bool: ...
 
 
 class NotServingPlugin:
@@ -51,11 +50,17 @@ class NotServingPlugin:
             raise PluginError(f"plugin {self.name} is not serving: {self.reason}")
         raise NotServing(self.reason)
 
-    def activated(self) -> None:
+    def activated(self, *, is_here: bool = True) -> None:
         """There is nothing here that an engine could have left."""
 
     def error(self, rpc: str, message: str) -> Reply:
         return plain_error(message)
+
+    def body_limit(self, rpc: str) -> int:
+        return wire.BODY_LIMIT
+
+    def is_quiet(self, rpc: str) -> bool:
+        return False  # that nothing is answered is worth a line
 
 
 class _Endpoint:
@@ -79,7 +84,7 @@ class _Endpoint:
         error: PluginError | None = None
         status = 500
         try:
-            body = _read(request)
+            body = _read(request, plugin.body_limit(rpc))
             reply = plugin.call(rpc, body)
             # Docker's daemon introduces itself when it starts, and says what it accepts; each podman does so, and is no
             # reason to doubt what others hold.
@@ -88,7 +93,7 @@ class _Endpoint:
             status = 200
         except PluginError as caught:
             if isinstance(caught, NotServing):
-                _log(plugin.name, rpc, body, begin, caught)
+                _log(plugin, rpc, body, begin, caught)
                 raise
             error, status = caught, caught.status
             reply = plugin.error(rpc, caught.message)
@@ -98,7 +103,7 @@ class _Endpoint:
                 rpc, f"a defect in legacyhost; its journal has the details: journalctl -u legacyhost@{plugin.name}"
             )
         _reply(response, status, reply)
-        _log(plugin.name, rpc, body, begin, error)
+        _log(plugin, rpc, body, begin, error)
 
 
 def create_app(current: Callable[[], Callee]) -> falcon.App:
@@ -115,13 +120,13 @@ def create_app(current: Callable[[], Callee]) -> falcon.App:
     return app
 
 
-def _read(request: falcon.Request) -> bytes:
+def _read(request: falcon.Request, limit: int) -> bytes:
     try:
-        body: bytes = request.stream.read(wire.BODY_LIMIT + 1)
+        body: bytes = request.stream.read(limit + 1)
     except OSError as error:
         raise InvalidRequest("the body of the request cannot be read") from error
-    if len(body) > wire.BODY_LIMIT:
-        raise TooLarge(f"the body of the request has more than {wire.BODY_LIMIT} bytes")
+    if len(body) > limit:
+        raise TooLarge(f"the body of the request has more than {limit} bytes")
     return body
 
 
@@ -141,14 +146,13 @@ def _hang_up(_request: falcon.Request, _response: falcon.Response, error: NotSer
     raise ConnectionResetError(errno.ECONNRESET, "not serving") from error
 
 
-def _log(plugin: str, rpc: str, body: bytes, begin: float, error: PluginError | None) -> None:
-    method = rpc.rpartition(".")[2]
-    is_quiet = method in QUIET and isinstance(error, NoSuchVolume | InvalidRequest | NoneType)
+def _log(plugin: Callee, rpc: str, body: bytes, begin: float, error: PluginError | None) -> None:
+    is_quiet = plugin.is_quiet(rpc) and isinstance(error, NoSuchVolume | InvalidRequest | NoneType)
     level = log.DEBUG if is_quiet else log.WARNING if error else log.INFO
     if not log.is_enabled(level):
         return
     milliseconds = round((time.monotonic() - begin) * 1000)
-    fields = {"PLUGIN": plugin, "RPC": wire.printable(rpc), "DURATION_MS": str(milliseconds)}
+    fields = {"PLUGIN": plugin.name, "RPC": wire.printable(rpc), "DURATION_MS": str(milliseconds)}
     try:
         ask = wire.parse(body)
         volume, mount_id = ask.optional_text("Name"), ask.optional_text("ID")

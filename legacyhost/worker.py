@@ -23,7 +23,7 @@ from gunicorn import http
 from gunicorn.http import wsgi
 from gunicorn.workers.sync import SyncWorker
 
-from legacyhost import log, plain, wire
+from legacyhost import log, plain
 from legacyhost.connections import Connection, Local
 from legacyhost.threads import Threads
 
@@ -61,10 +61,10 @@ class Whole:
 class Body:
     """As much of a body as is wanted, read before the call is at work; what was wrong with it is said to who reads."""
 
-    def __init__(self, body: Any) -> None:
+    def __init__(self, body: Any, limit: int) -> None:
         self._data, self.error = io.BytesIO(), ""
         try:
-            self._data = io.BytesIO(body.read(wire.BODY_LIMIT + 1))
+            self._data = io.BytesIO(body.read(limit + 1))
         except (OSError, ValueError, http.errors.ParseException) as error:  # each version has its own
             self.error = str(error) or "it is cut off"
 
@@ -184,7 +184,7 @@ class ThreadPerConnection(SyncWorker):  # type: ignore[misc]
         whole = Whole(client)
         response, environ = wsgi.create(req, whole, addr, listener.getsockname(), self.cfg)
         # Whose body does not come is silent, not at work: a stop does not wait for that.
-        environ["wsgi.input"] = body = Body(req.body)
+        environ["wsgi.input"] = body = Body(req.body, self.app.body_limit(req.path))
         call = self._begin(client)
         try:
             is_kept = self.alive and plain.asks_to_be_kept(req) and not body.error

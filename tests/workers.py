@@ -17,6 +17,7 @@ from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
 from legacyhost.threads import Threads
+from legacyhost.wire import BODY_LIMIT
 from legacyhost.worker import ThreadPerConnection
 
 
@@ -27,6 +28,7 @@ def worker(app: Any) -> ThreadPerConnection:
     made.nr, made.max_requests, made.alive = 0, sys.maxsize, True
     made._accepted, made._at_work, made._changed = set(), set(), threading.Condition()
     made._is_taking = True
+    made.app = SimpleNamespace(body_limit=lambda _: BODY_LIMIT)
     return made
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from legacyhost.commands.terminal import progress
-from legacyhost.config import Paths
+from legacyhost.config import Paths, load
 from legacyhost.errors import ConfigError, InvalidRequest
 from legacyhost.names import is_name
 from legacyhost.wire import nearest, printable
@@ -89,13 +89,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near}?" if near else ""
 
 
-def plugin_name(given: str | None) -> str:
-    """The plugin named, or the only one. Raises ConfigError, InvalidRequest."""
+def plugin_name(given: str | None, section: str = "volume") -> str:
+    """The plugin named, or the only one that has that section. Raises ConfigError, InvalidRequest."""
     paths = Paths.from_environment()
     if given is None:
         plugins = paths.plugins()
         if not plugins:
             raise ConfigError(f"there is no plugin: no *.toml in {paths.etc}")
+        if len(plugins) > 1:
+            plugins = [name for name in plugins if _has(paths.configuration(name), section)] or plugins
         if len(plugins) > 1:
             raise InvalidRequest(f"there are several plugins, say which with --plugin: {', '.join(plugins)}")
         given = plugins[0]
@@ -104,15 +106,23 @@ def plugin_name(given: str | None) -> str:
     return given
 
 
-def socket_of(plugin: str | None) -> Path:
-    """The socket of the plugin named, or of the only one. Raises ConfigError, InvalidRequest."""
-    return Paths.from_environment().sockets / f"{plugin_name(plugin)}.sock"
+def _has(path: Path, section: str) -> bool:
+    """Whether a configuration has it, or may have: it cannot be read."""
+    try:
+        return getattr(load(path), section) is not None
+    except ConfigError:
+        return True
+
+
+def socket_of(plugin: str | None, section: str = "volume") -> Path:
+    """The socket of the plugin named, or of the only one that has that section. Raises ConfigError, InvalidRequest."""
+    return Paths.from_environment().sockets / f"{plugin_name(plugin, section)}.sock"
 
 
 def ask(plugin: str | None, rpc: str, arguments: Mapping[str, object]) -> dict[str, object]:
     """The reply of the plugin named, or of the only one, to an RPC. Raises PluginError with what it said."""
     from legacyhost.client import call
 
-    path = socket_of(plugin)
+    path = socket_of(plugin, "authz" if rpc.startswith("AuthZ") else "volume")
     with progress(f"waiting for the plugin {path.stem}"):
         return call(path, rpc, arguments)

@@ -27,9 +27,10 @@ def add(commands: Commands) -> None:
 def rpcs() -> list[str]:
     """The names of all RPCs that are served here."""
     from legacyhost.rpc import ACTIVATE
-    from legacyhost.surfaces import volume
+    from legacyhost.surfaces import authz, volume
 
-    return [ACTIVATE, *(f"{volume.SURFACE.prefix}.{method}" for method in volume.SURFACE.methods)]
+    surfaces = (volume.SURFACE, authz.SURFACE)
+    return [ACTIVATE, *(f"{surface.prefix}.{method}" for surface in surfaces for method in surface.methods)]
 
 
 def _call(options: argparse.Namespace) -> int:

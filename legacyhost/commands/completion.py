@@ -85,7 +85,7 @@ def _values(action: argparse.Action, given: dict[str, str]) -> list[tuple[str, s
         return [(choice.dest, choice.help or "") for choice in action._choices_actions]
     if action.choices is not None:
         return [(str(choice), "") for choice in action.choices]
-    if action.metavar in ("FILE", "PATH", "DIRECTORY"):
+    if action.metavar in ("FILE", "PATH", "DIRECTORY", "POLICY"):
         return [(FILES, "")]
     names = NAMES.get(action.dest)
     try:

@@ -218,11 +218,12 @@ class _Users:
         from legacyhost import config
 
         try:
-            section = config.load(path).volume
+            loaded = config.load(path)
         except ConfigError as error:
             self.problem = error.message
             return
-        for named in (section.defaults, *section.remote.values()):
+        section, authz = loaded.volume or config.NO_VOLUMES, loaded.authz or config.AuthzConfig()
+        for named in (section.defaults, *section.remote.values(), authz.account):
             if "credential" in named and str(path) not in self.of(named["credential"]):
                 self._add(named["credential"], str(path))
 

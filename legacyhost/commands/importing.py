@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from legacyhost.commands import Commands, ask, plugin_name
 from legacyhost.commands.terminal import shown
-from legacyhost.config import Paths, load
+from legacyhost.config import NO_VOLUMES, Paths, load
 from legacyhost.errors import Failed
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _import(options: argparse.Namespace) -> int:
     plugin = plugin_name(options.plugin)
     paths = Paths.from_environment()
     configuration = paths.configuration(plugin)
-    defaults = load(configuration).volume.defaults
+    defaults = (load(configuration).volume or NO_VOLUMES).defaults
     store = Store(paths.credentials())
 
     def is_known(host: str, port: int) -> bool:

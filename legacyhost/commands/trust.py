@@ -73,7 +73,8 @@ def _jump(options: argparse.Namespace) -> Target:
     if options.credential or options.key:
         return Accounts(store, "", {}).jump(options.jump, credential=options.credential, key=options.key)
     plugin = plugin_name(options.plugin)
-    return Accounts(store, plugin, config.load(paths.configuration(plugin)).volume.remote).jump(options.jump)
+    section = config.load(paths.configuration(plugin)).volume or config.NO_VOLUMES
+    return Accounts(store, plugin, section.remote).jump(options.jump)
 
 
 def _host_and_port(text: str) -> tuple[str, int]:

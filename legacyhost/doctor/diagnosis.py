@@ -8,6 +8,7 @@ from functools import partial
 
 from legacyhost.doctor import (
     Finding,
+    authz,
     engines,
     error,
     files,
@@ -33,6 +34,8 @@ CLEAN = "apt-get clean; journalctl --vacuum-size=100M"
 #: follows from another, and those that would only wait for what is known not to answer.
 UNITS = ("socket unit", "service", "order")
 CAUSES = ("configuration", "record", "socket unit", "socket file", "service", "answer")
+#: What one that only authorizes has no part in.
+OF_VOLUMES = ("record", "docker volumes", "podman")
 CONSEQUENCES = ("service", "answer", "docker volumes")
 
 
@@ -73,7 +76,8 @@ class Diagnosis:
     def _is_wanted(self, plugin: str) -> bool:
         """Whether it is somebody's wish that it works: of several, those that have been switched on."""
         is_only_one = self._is_chosen or len(self._plugins) == 1
-        return is_only_one or not self._host.has_systemd or services.is_switched_on(self._host, plugin)
+        is_asked = plugin in authz.plugins(self._host)
+        return is_only_one or is_asked or not self._host.has_systemd or services.is_switched_on(self._host, plugin)
 
     def _machine(self) -> Iterator[Finding]:
         host = self._host
@@ -97,8 +101,11 @@ class Diagnosis:
 
     def _plugin(self, plugin: str, volumes: Sequence[Volume]) -> Iterator[Finding]:
         host, is_serving = self._host, True
+        has_volumes = authz.has_volumes(host, plugin)
         for name, check in (
             ("configuration", partial(files.config, host, plugin)),
+            ("policy", partial(authz.policy, host, plugin)),
+            ("authorization", partial(authz.asked, host, plugin)),
             ("record", partial(records.state, host, plugin)),
             ("socket unit", partial(services.socket, host, plugin)),
             ("socket file", partial(sockets.there, host, plugin)),
@@ -115,6 +122,8 @@ class Diagnosis:
             ("podman", partial(engines.podman, host, plugin)),
         ):
             if name in UNITS and not host.has_systemd:
+                continue
+            if name in OF_VOLUMES and not has_volumes:
                 continue
             if (name in CONSEQUENCES and not is_serving) or (name == "docker volumes" and self._is_silent):
                 continue

@@ -16,7 +16,7 @@ from legacyhost.doctor.services import service_unit
 from legacyhost.drivers import Driver
 from legacyhost.errors import ConfigError
 from legacyhost.mounts import mountinfo
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 
 #: Bytes and files: below it something fails soon.
 SCARCE, FEW = 1024 * 1024, 16
@@ -25,7 +25,7 @@ SCARCE, FEW = 1024 * 1024, 16
 def driver(host: Host, plugin: str) -> tuple[Driver, Mapping[str, str]] | None:
     """What the plugin mounts with, and the defaults of options; None where ``config`` has something to say."""
     try:
-        section = configuration.load(host.paths.configuration(plugin)).volume
+        section = configuration.load(host.paths.configuration(plugin)).volume or configuration.NO_VOLUMES
         return build_driver(plugin, section, host.paths), section.defaults
     except ConfigError:
         return None
@@ -34,7 +34,8 @@ def driver(host: Host, plugin: str) -> tuple[Driver, Mapping[str, str]] | None:
 def config(host: Host, plugin: str) -> Iterator[Finding]:
     path = host.paths.configuration(plugin)
     try:
-        section = configuration.load(path).volume
+        loaded = configuration.load(path)
+        section = loaded.volume or configuration.NO_VOLUMES
         build_driver(plugin, section, host.paths)
     except ConfigError as problem:
         reload = f"systemctl try-reload-or-restart {service_unit(plugin)}"
@@ -48,7 +49,8 @@ def config(host: Host, plugin: str) -> Iterator[Finding]:
         yield error("configuration", what, "the plugin does not start with it", mend)
         return
     store, missing = Store(host.paths.credentials()), False
-    for where, named in (("volume.defaults", section.defaults), *section.remote.items()):
+    account = loaded.authz.account if loaded.authz else {}
+    for where, named in (("volume.defaults", section.defaults), *section.remote.items(), ("authz", account)):
         why = f"{path} names it for {where}"
         if "credential" in named and not store.exists(named["credential"]):
             missing = True
@@ -70,11 +72,12 @@ def secrets(host: Host) -> Iterator[Finding]:
             found = True
             mode = "700" if path.is_dir() else "600"
             yield error("credentials", problem, "keys and passwords are kept there", close(path, mode))
-    for path in (etc, *sorted(etc.glob("*.toml"))):
+    policies = [path for path in (etc / "policies", *sorted((etc / "policies").glob("*"))) if path.exists()]
+    for path in (etc, *sorted(etc.glob("*.toml")), *policies):
         has_password = path.is_file() and "password" in path.read_text("utf-8", "replace")
         if (problem := open_to_others(path, 0o077 if has_password else 0o022)) is not None:
             found = True
-            why = "a password stands in it" if has_password else "whoever can change it decides what root mounts"
+            why = "a password stands in it" if has_password else "whoever can change it decides what root does"
             yield error("configuration modes", problem, why, close(path, "600" if has_password else "go-w"))
     if not found:
         yield ok("credentials", f"what is secret in {etc} is for root only")

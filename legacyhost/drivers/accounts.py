@@ -8,8 +8,8 @@ from dataclasses import replace
 from legacyhost.credentials import Credential, Store, of_volume
 from legacyhost.drivers.sshfs_options import TABLE, split_jump, split_sshcmd
 from legacyhost.errors import Failed
-from legacyhost.ssh.target import Secret, Target
-from legacyhost.state import Volume
+from legacyhost.ssh.target import DEFAULT_PORT, Secret, Target
+from legacyhost.state import Volume, now
 
 #: In a volume's facts: its password was moved to the credentials.
 KEPT = "password"
@@ -51,6 +51,10 @@ class Accounts:
             return opened
         # Like the target's, unless the host is named in the configuration.
         return replace(opened, jump=self._opened(place.jump, own, is_named_first=True))
+
+    def account(self, options: Mapping[str, str]) -> Target:
+        """What options alone name and open, without a volume. Raises Failed."""
+        return self.target(Volume("", {}, now()), {"port": str(DEFAULT_PORT), **options})
 
     def jump(self, text: str, *, credential: str | None = None, key: str | None = None) -> Target:
         """A jump host by itself, and what opens it. Raises InvalidRequest, Failed."""

@@ -17,6 +17,7 @@ from legacyhost.ssh import purge as purging
 from legacyhost.ssh.attempt import Attempt, Late
 from legacyhost.ssh.connection import Connection, Dial, by_way_of
 from legacyhost.ssh.directories import Directories, Space, octets
+from legacyhost.ssh.files import read
 from legacyhost.ssh.sftp import Nonsense, NoSftp, Sftp
 from legacyhost.ssh.target import HostKey, Target, default_identity_files
 from legacyhost.ssh.wording import clean, place
@@ -78,6 +79,10 @@ class Remote:
             where = place(self._target.host, self._target.port)
             raise Failed(f'{where} does not speak SFTP properly: it calls "{clean(found)}" an absolute path')
         return found
+
+    def read(self, path: str, limit: int) -> bytes:
+        """The content of a file of at most ``limit`` bytes."""
+        return self._do(lambda: read(self._sftp, path, place(self._target.host, self._target.port), limit))
 
     def is_writable(self, path: str) -> bool:
         """Whether entries can be made in ``path``, by making an empty directory there and removing it again."""

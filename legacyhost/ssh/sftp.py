@@ -90,6 +90,16 @@ class Sftp:
             raise Nonsense("its answer to realpath is no single name")
         return bytes(reply.get_binary())
 
+    def read(self, path: bytes, limit: int) -> bytes:
+        """The first bytes of a file. Raises OSError, EOFError where the session is over."""
+        try:
+            with self._client.open(path, "rb") as file:
+                return bytes(file.read(limit))
+        except OSError as error:
+            if self._channel.closed:
+                raise EOFError from error
+            raise
+
     def list_some(self, path: bytes) -> list[Listed]:
         """The entries of a directory but ``.`` and ``..``: all, or the first few thousand."""
         kind, reply = self._ask(codes.CMD_OPENDIR, path)

@@ -16,12 +16,12 @@ import pytest
 from drivers import sshfs_driver
 
 from legacyhost import cli
-from legacyhost.config import Paths, load
+from legacyhost.config import NO_VOLUMES, Paths, load
 from legacyhost.drivers.sshfs_options import REFUSED, TABLE
 from legacyhost.errors import ConfigError, InvalidRequest
 from legacyhost.mounts import MountCommand
 from legacyhost.names import check_volume_name
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 from legacyhost.state import Volume
 
 FACTS = {"host_key_kind": "ssh-ed25519", "host_key_blob": "AAAA", "host_key": "SHA256:x", "path": "/srv"}
@@ -271,7 +271,7 @@ def test_a_refused_option_among_the_defaults(etc: Paths, name: str) -> None:
     file = etc.configuration("sshfs")
     file.write_text(f'[volume.defaults]\nsshcmd = "anna@nas:/{{volume}}"\n{name} = "/bin/id"\n')
     with pytest.raises(ConfigError) as caught:
-        build_driver("sshfs", load(file).volume, etc)
+        build_driver("sshfs", load(file).volume or NO_VOLUMES, etc)
     assert name in caught.value.message
 
 
@@ -290,7 +290,7 @@ def test_a_default_that_lets_a_volumes_name_choose_the_host(etc: Paths, sshcmd: 
     file = etc.configuration("sshfs")
     file.write_text(f'[volume.defaults]\nsshcmd = "{sshcmd}"\n')
     with pytest.raises(ConfigError, match="sshcmd"):
-        build_driver("sshfs", load(file).volume, etc)
+        build_driver("sshfs", load(file).volume or NO_VOLUMES, etc)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +308,7 @@ def test_an_agent_or_credential_of_a_remote_host_that_is_more(etc: Paths, sectio
     file = etc.configuration("sshfs")
     file.write_text(f'[volume.remote."nas"]\n{section}\n')
     with pytest.raises(ConfigError):
-        build_driver("sshfs", load(file).volume, etc)
+        build_driver("sshfs", load(file).volume or NO_VOLUMES, etc)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,14 @@ HOP = (
 BEFORE = "before"
 #: How many volumes are mounted at once.
 MANY = 50
+#: As Docker sends it.
+PING = json.dumps(
+    {
+        "RequestMethod": "HEAD",
+        "RequestUri": "/_ping",
+        "RequestHeaders": {"User-Agent": "Docker-Client/20.10.24 (linux)"},
+    }
+)
 LINES = {"0 ms": LOOPBACK, "10 ms": Line(10), "50 ms": Line(50), "10 ms and 12 MB/s": NARROW}
 
 
@@ -215,6 +223,16 @@ def _calls(rpc: str, *, keep: bool) -> Measure:
         world.place(subject)
         keeping = "keep" if keep else "close"
         return world.probe("calls.rate", world.socket(subject), rpc, '{"Name":"far0"}', world.sizes.calls, keeping)
+
+    return measure
+
+
+def _authorizations(*, keep: bool) -> Measure:
+    """Of /_ping, by a policy of a page; Docker makes a connection for each, and asks before and after every request."""
+
+    def measure(world: World, _subject: str) -> float:
+        socket, keeping = world.socket(world.guard()), "keep" if keep else "close"
+        return world.probe("calls.rate", socket, "AuthZPlugin.AuthZReq", PING, world.sizes.calls, keeping)
 
     return measure
 
@@ -412,6 +430,11 @@ CALLS = (
         targets=[_at_least(0.7, RCLONE)],
     ),
     Row("get-each", "Get, a connection for each call", "calls/s", PLUGINS, _calls("VolumeDriver.Get", keep=False)),
+    Row("authz", "AuthZReq of /_ping, one keep-alive connection", "calls/s", (LEGACYHOST,), _authorizations(keep=True)),
+    Row(
+        *("authz-each", "AuthZReq of /_ping, a connection for each call", "calls/s", (LEGACYHOST,)),
+        _authorizations(keep=False),
+    ),
     Row(
         "get-hanging",
         f"p99 of Get beside {STUCK} hanging Mounts",

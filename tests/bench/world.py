@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rivals.subjects import REMOTE, Rclone, RcloneSid, fetched
 from system.images import ensure
-from system.installed import Installed, build
+from system.installed import TOP, Installed, build
 from system.machine import Machine
 from system.sshd import SshServer
 
@@ -274,6 +274,15 @@ class World:
 
     def socket(self, plugin: str) -> str:
         return f"/run/docker/plugins/{'sshfs' if plugin == LEGACYHOST else plugin}.sock"
+
+    def guard(self) -> str:
+        """A plugin that authorizes by the policy the package brings as an example."""
+        if self.is_first("guard"):
+            policy = TOP / "packaging" / "policies" / "policy.toml"
+            self.machine.write("/etc/legacyhost/policies/guard.toml", policy.read_text("utf-8"), 0o600)
+            self.machine.write("/etc/legacyhost/guard.toml", '[authz]\npolicy = "policies/guard.toml"\n', 0o600)
+            self.machine.run(["systemctl", "start", "legacyhost@guard.socket", "legacyhost@guard.service"])
+        return "guard"
 
     def options(self, subject: str, directory: str, end: End, *, full: bool = False) -> dict[str, str]:
         """Those that name the directory; for rclone's ``full`` the one without which most programs fail on it."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from legacyhost import config, options, otherplugin, record, wire
+from legacyhost.authorizer import Authorizer
 from legacyhost.credentials import Store
 from legacyhost.drivers import ssh_files, sshfs
 from legacyhost.errors import PluginError
 from legacyhost.holds import Holds
+from legacyhost.policy import Decision, containers, request
 from legacyhost.ssh import certificates, hostkeys, sftp, wording
 from legacyhost.transport import frames
 from legacyhost.transport.record import Record
@@ -61,6 +64,13 @@ def _raw(error: BaseException) -> str:
     return repr(error)
 
 
+def _looks_exactly(value: object, where: str, checks: Mapping[str, request.Check]) -> None:
+    """As encoding/json would read them if it minded the case: what is spelt otherwise is nothing."""
+    for key, inner in value if isinstance(value, request.Members) else ():
+        if key[:1].isupper() and not key.isupper() and (check := checks.get(key.casefold())):
+            check(inner)
+
+
 #: What a defect would be: the target that has to find it, what is replaced, and by what.
 DEFECTS: dict[str, tuple[str, object, str, object]] = {
     "control characters in messages": ("wire", wire, "printable", _as_it_is),
@@ -81,6 +91,8 @@ DEFECTS: dict[str, tuple[str, object, str, object]] = {
     "settings of any kind": ("config", config, "_option", lambda name, value: value),
     "passwords of any kind": ("credentials", Store, "names", lambda self: []),
     "names as they are": ("otherplugin", otherplugin, "check_volume_name", _as_it_is),
+    "keys in one case only": ("policy", containers, "look", _looks_exactly),
+    "whatever is asked is allowed": ("authz", Authorizer, "_decide", lambda *_: Decision(True, "", "", "/")),
     "what a server says": ("sftp", wording, "clean", _as_it_is),
     "names with a slash": (
         "sftp",

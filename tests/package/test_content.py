@@ -26,8 +26,10 @@ FILES = {
     *(f"usr/lib/systemd/system/{name}" for name in UNITS),
     "usr/share/doc/legacyhost/changelog",
     "usr/share/doc/legacyhost/copyright",
+    "usr/share/doc/legacyhost/examples/policy.toml",
     "usr/share/lintian/overrides/legacyhost",
     "usr/share/man/man1/legacyhost.1",
+    "usr/share/man/man5/legacyhost-policy.5",
     "usr/share/man/man5/legacyhost.toml.5",
 }
 SCRIPTS = {f"{MODULES}/legacyhost/drivers/askpass.sh", f"{MODULES}/legacyhost/mounts/mount-unit.sh"}

@@ -11,15 +11,20 @@ from pathlib import Path
 import pytest
 
 from legacyhost.cli import parser as whole_parser
-from legacyhost.config import Config, ListenConfig, Paths, VolumeConfig
+from legacyhost.config import AuthzConfig, Config, ListenConfig, Paths, VolumeConfig
 from legacyhost.drivers import sshfs, sshfs_options
+from legacyhost.policy.endpoints import GROUPS
+from legacyhost.policy.limits import TABLES
+from legacyhost.policy.places import DANGEROUS
 
 from .conftest import MAN, run
 
 PAGES = sorted(MAN.iterdir())
 COMMAND = (MAN / "legacyhost.1").read_text("utf-8")
 TOML = (MAN / "legacyhost.toml.5").read_text("utf-8")
+POLICY = (MAN / "legacyhost-policy.5").read_text("utf-8")
 SETTINGS, _, OPTIONS = TOML.partition(".Sh OPTIONS OF A VOLUME\n")
+SETTINGS, _, AUTHORIZING = SETTINGS.partition(".Sh AUTHORIZING REQUESTS\n")
 
 
 def entries(page: str) -> dict[str, str]:
@@ -90,6 +95,8 @@ def test_directories_are_the_real_ones() -> None:
 def test_every_setting_is_documented() -> None:
     fields = [*dataclasses.fields(Config), *dataclasses.fields(VolumeConfig), *dataclasses.fields(ListenConfig)]
     assert set(entries(SETTINGS)) == {field.name for field in fields}
+    names = {field.name for field in dataclasses.fields(AuthzConfig)} - {"rules", "account"}
+    assert set(entries(AUTHORIZING)) == {*names, "credential", "host_key", "jump"}
 
 
 def test_every_option_of_a_volume_is_documented() -> None:
@@ -107,3 +114,27 @@ def test_every_default_is_documented() -> None:
 def test_every_refused_option_is_documented() -> None:
     refused = OPTIONS.partition(".Ss Refused\n")[2].partition(".Sh ")[0]
     assert set(sshfs_options.REFUSED) <= set(re.findall(r"\w+", refused))
+
+
+def test_every_group_of_a_policy_is_documented() -> None:
+    assert set(entries(below(POLICY, "Groups"))) == set(GROUPS)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_setting_of_a_rule_is_documented_with_its_default(table: str) -> None:
+    texts = entries(below(POLICY, f"The table rule.{table}"))
+    assert set(texts) == set(TABLES[table])
+    for name, setting in TABLES[table].items():
+        default = setting.default
+        shown = str(default).lower() if isinstance(default, bool) else ", ".join(default) or "none"
+        assert f"(default: {shown}" in texts[name].replace("\n", " "), name
+
+
+def test_every_dangerous_place_is_documented() -> None:
+    named = re.findall(r"/[\w./]+", POLICY.partition(".Sh BIND MOUNTS\n")[2].partition(".Sh ")[0])
+    assert set(DANGEROUS) <= set(named)
+
+
+def below(page: str, title: str) -> str:
+    """A subsection of a page."""
+    return re.split(r"^\.S[sh] ", page.partition(f".Ss {title}\n")[2], flags=re.MULTILINE)[0]

@@ -20,7 +20,8 @@ from fakes import WAIT
 from namespace import in_own_namespace
 
 from legacyhost import __version__, cli
-from legacyhost.commands import volumes
+from legacyhost.commands import plugin_name, volumes
+from legacyhost.errors import InvalidRequest
 
 #: What somebody else's plugin, or a broken one, may answer, and what becomes of ls and inspect.
 NONSENSE: list[tuple[object, int, int]] = [
@@ -372,3 +373,20 @@ def test_an_interruption_is_no_traceback() -> None:
             _, err = process.communicate(timeout=WAIT)
             connection.close()
     assert (process.returncode, err) == (130, "")
+
+
+def test_a_plugin_that_has_another_section_is_not_the_one_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that authorizes beside one that has volumes is no reason to ask which; two of a kind are."""
+    monkeypatch.setenv("LEGACYHOST_ETC", str(tmp_path))
+    (tmp_path / "guard.toml").write_text("[authz]\n")
+    (tmp_path / "sshfs.toml").write_text("[volume]\n")
+    assert (plugin_name(None), plugin_name(None, "authz"), plugin_name("guard")) == ("sshfs", "guard", "guard")
+    (tmp_path / "sshfs.toml").unlink()
+    assert plugin_name(None) == "guard"
+    for content in ("[volume]\n", "[volume"):
+        (tmp_path / "foo.toml").write_text(content)
+        (tmp_path / "sshfs.toml").write_text("[volume]\n")
+        with pytest.raises(InvalidRequest, match="several plugins"):
+            plugin_name(None)

@@ -10,7 +10,7 @@ import pytest
 from legacyhost.config import Config, ListenConfig, Paths, VolumeConfig, host_and_port, is_loopback, load
 from legacyhost.drivers.sshfs_options import TABLE
 from legacyhost.errors import ConfigError
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -43,6 +43,7 @@ def test_everything_can_be_said(file: Path) -> None:
     )
     config = load(file)
     assert config.log_level == logging.DEBUG
+    assert config.volume is not None
     assert (config.volume.driver, config.volume.scope) == ("sshfs", "global")
     assert config.volume.defaults == {
         "sshcmd": "a@h:/{volume}",
@@ -61,6 +62,7 @@ def test_the_shipped_configuration_works(file: Path) -> None:
     lines = [line[1:] if line.startswith("#") and line[1:2] not in (" ", "") else line for line in shipped.splitlines()]
     file.write_text("\n".join(lines))
     config = load(file)
+    assert config.volume is not None
     assert "sshcmd" in config.volume.defaults
     assert TABLE.parse(config.volume.defaults)
     build_driver("sshfs", config.volume, Paths(file.parent, file.parent, file.parent))
@@ -115,10 +117,10 @@ def test_what_is_no_file_is_refused(file: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "it has no section [volume], so there is nothing to serve"),
-        ('log_level = "info"', "it has no section [volume], so there is nothing to serve"),
-        ('volume = "sshfs"', "it has no section [volume], so there is nothing to serve"),
-        ("[[volume]]", "it has no section [volume], so there is nothing to serve"),
+        ("", "it has no section [volume] or [authz], so there is nothing to serve"),
+        ('log_level = "info"', "it has no section [volume] or [authz], so there is nothing to serve"),
+        ('volume = "sshfs"', "volume has to be a section: [volume]"),
+        ("[[volume]]", "volume has to be a section: [volume]"),
         ("[volumes]", "unknown setting volumes; did you mean volume?"),
         ('loglevel = "info"\n[volume]', "unknown setting loglevel; did you mean log_level?"),
         ("zzz = 1\n[volume]", "unknown setting zzz"),
@@ -133,6 +135,24 @@ def test_what_is_no_file_is_refused(file: Path) -> None:
         ("[volume]\ndefaults = 1", "volume.defaults has to be a section"),
         ("[[volume.defaults]]", "volume.defaults has to be a section"),
         ("[volume.default]", "unknown setting volume.default; did you mean volume.defaults?"),
+        ("authz = 1", "authz has to be a section: [authz]"),
+        ("[[authz]]", "authz has to be a section: [authz]"),
+        ("[authz]\npolcy = 1", "unknown setting authz.polcy; did you mean authz.policy?"),
+        ("[authz]\npolicy = 1", "authz.policy has to be a string"),
+        ("[authz]\nlog = 'none'", "authz.log has to be changes, denied or all"),
+        ("[authz]\ndry_run = 'no'", "authz.dry_run has to be true or false"),
+        *(
+            (f"[authz]\nrefresh = {value}", "authz.refresh has to be a number of seconds from 5 to 604800")
+            for value in ("0", "4", "604801", "'300'", "true", "60.5")
+        ),
+        (
+            "[authz]\npolicy = 'x'\n[[authz.rule]]",
+            "authz has its rules either in authz.policy or in itself, not in both",
+        ),
+        (
+            "[authz]\npolicy = 'x'\njump = 'gate'",
+            "authz.jump is for a policy on another host, ssh://[user@]host/path",
+        ),
         *(
             (f"[volume.defaults]\nport = {value}", "volume.defaults.port has to be a string, a number, true or false")
             for value in ("1.5", "[22]", "{a = 1}", "2024-01-01")

@@ -24,6 +24,7 @@ from legacyhost.errors import NotServing
 from legacyhost.network import Network
 from legacyhost.rpc import Reply, plain_error
 from legacyhost.web import NotServingPlugin, create_app
+from legacyhost.wire import BODY_LIMIT
 
 LARGE = "x" * 3_000_000
 
@@ -41,11 +42,17 @@ class Plugin:
             raise NotServing("no answer")
         return {"Asked": rpc, "Body": LARGE if rpc == "large" else body.decode()}
 
-    def activated(self) -> None:
-        self.started += 1
+    def activated(self, *, is_here: bool = True) -> None:
+        self.started += is_here
 
     def error(self, rpc: str, message: str) -> Reply:
         return plain_error(message)
+
+    def body_limit(self, rpc: str) -> int:
+        return BODY_LIMIT
+
+    def is_quiet(self, rpc: str) -> bool:
+        return False
 
 
 class World:

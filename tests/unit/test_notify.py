@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fakes import WAIT
 
-from legacyhost.notify import probe
+from legacyhost.notify import Notifier, probe
 
 REPOSITORY = Path(__file__).parents[2]
 #: Watches the socket that is its argument; what it is to say stands in the file beside it.
@@ -189,3 +189,15 @@ def test_without_systemd_nothing_is_said(home: Path) -> None:
             text=True,
         )
         assert (ran.stdout, ran.stderr) == (interval, "")
+
+
+def test_a_status_is_in_whatever_letters_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """sdnotify would send Latin-1, which systemd drops, or nothing: what was said before would stand there for good."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(str(home / "notify"))
+        notices.settimeout(WAIT)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(home / "notify"))
+        notifier = Notifier()
+        for text in ('rule 1: ["…"]', "für", "\udc80"):
+            notifier.status(text)
+            assert notices.recv(65536) == f"STATUS={text}".encode("utf-8", "replace")

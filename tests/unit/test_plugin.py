@@ -18,7 +18,8 @@ from legacyhost.config import Paths, VolumeConfig
 from legacyhost.convergence import Convergence
 from legacyhost.errors import InvalidRequest, NotServing, PluginError, StateError
 from legacyhost.mounts import mountinfo
-from legacyhost.plugin import Host, build_volumes
+from legacyhost.parts.volume import build_volumes
+from legacyhost.plugin import Host
 from legacyhost.state import FILE, State, Volume, now
 from legacyhost.web import NotServingPlugin
 

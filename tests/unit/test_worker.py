@@ -278,11 +278,17 @@ class Content:
     def call(self, _rpc: str, _body: bytes) -> Reply:
         return {}
 
-    def activated(self) -> None:
+    def activated(self, *, is_here: bool = True) -> None:
         """Nothing follows."""
 
     def error(self, _rpc: str, message: str) -> Reply:
         return plain_error(message)
+
+    def body_limit(self, _rpc: str) -> int:
+        return BODY_LIMIT
+
+    def is_quiet(self, _rpc: str) -> bool:
+        return False
 
 
 #: Bodies in chunks, and whether the connection ends there.

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from . import certificates, config, credentials, hostkeys, options, otherplugin, records, sftp, transport, wire
+from . import (
+    authz,
+    certificates,
+    config,
+    credentials,
+    hostkeys,
+    options,
+    otherplugin,
+    policy,
+    records,
+    sftp,
+    transport,
+    wire,
+)
 
 TARGETS = {
     target.name: target
     for target in (
         wire.TARGET,
+        authz.TARGET,
         options.TARGET,
         hostkeys.TARGET,
         certificates.TARGET,
@@ -18,6 +32,7 @@ TARGETS = {
         config.TARGET,
         credentials.TARGET,
         otherplugin.TARGET,
+        policy.TARGET,
         sftp.TARGET,
     )
 }

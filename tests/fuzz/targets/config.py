@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fuzz.target import Target, judge, scratch
-from legacyhost.config import LEVELS, SCOPES, Config, Paths, load
+from legacyhost.config import DECISIONS, LEVELS, NO_VOLUMES, REFRESH, SCOPES, AuthzConfig, Config, Paths, load
 from legacyhost.errors import ConfigError
-from legacyhost.plugin import build_driver
+from legacyhost.parts.volume import build_driver
 
 
 def check(data: bytes) -> None:
@@ -21,10 +21,12 @@ def check(data: bytes) -> None:
         return
     assert isinstance(config, Config)
     assert config.log_level in LEVELS.values()
-    assert config.volume.scope in SCOPES
-    assert all(isinstance(text, str) for pair in config.volume.defaults.items() for text in pair)
+    volume, authz = config.volume or NO_VOLUMES, config.authz or AuthzConfig()
+    assert volume.scope in SCOPES
+    assert all(isinstance(text, str) for pair in volume.defaults.items() for text in pair)
+    assert (authz.log in DECISIONS, authz.refresh in REFRESH, authz.dry_run in (True, False)) == (True, True, True)
     try:
-        driver = build_driver("sshfs", config.volume, Paths(folder, folder, folder))
+        driver = build_driver("sshfs", volume, Paths(folder, folder, folder))
     except ConfigError as error:
         judge(error.message, data)
         return

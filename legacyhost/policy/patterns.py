@@ -1,0 +1,87 @@
+"""The patterns of a policy: names, paths, images, with ``*`` for what may be anything.
+
+``*`` stands for any characters but ``/``, ``**`` for any at all; a pattern that is only ``*`` fits everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from legacyhost.wire import printable
+
+#: Characters of what fits a pattern in which * ends at a slash: more than any name has.
+LONGEST = 512
+#: Of both kinds together; each more makes a name that nearly fits more expensive by its length.
+MOST_MIXED = 3
+
+
+class Patterns:
+    """Several, of which one has to fit. Those without ``*`` cost a look into a set."""
+
+    def __init__(self, texts: Iterable[str], *, flat: bool = False) -> None:
+        """``flat``: ``*`` goes across ``/`` too. Raises ValueError."""
+        self.texts: Sequence[str] = tuple(texts)
+        self.fits_all = "*" in self.texts
+        self._plain = frozenset(text for text in self.texts if "*" not in text)
+        starred = [text for text in self.texts if "*" in text and text != "*"]
+        self._longest = None if flat else LONGEST
+        self._starred: Callable[[str], object] | None = None
+        if starred:
+            self._starred = re.compile("|".join(_regex(text, flat) for text in starred), re.DOTALL).fullmatch
+
+    def fit(self, text: str) -> bool:
+        if self.fits_all or text in self._plain:
+            return True
+        if self._starred is None or (self._longest is not None and len(text) > self._longest):
+            return False
+        return self._starred(text) is not None
+
+    def __str__(self) -> str:
+        return ", ".join(self.texts) or "none"
+
+
+def _regex(text: str, flat: bool) -> str:
+    """Where all stars are of one kind, the first place at which the next piece fits is as good as any later one.
+
+    So no name takes longer than its length to find out that it does not fit (as in fnmatch). Raises ValueError.
+    """
+    first, *rest = re.split(r"(\*\*|\*)", text)
+    stars, pieces = rest[::2], [re.escape(piece) for piece in rest[1::2]]
+    each = [".*" if flat or star == "**" else "[^/]*" for star in stars]
+    if len(set(each)) == 1:
+        middle = "".join(f"(?>{each[0]}?{piece})" for piece in pieces[:-1])
+        return f"{re.escape(first)}{middle}{each[0]}{pieces[-1]}"
+    if len(each) > MOST_MIXED:
+        raise ValueError(f"there are more than {MOST_MIXED} of * and ** together in {printable(text)}")
+    return re.escape(first) + "".join(star + piece for star, piece in zip(each, pieces, strict=True))
+
+
+def image_name(text: str) -> tuple[str, str]:
+    """The shortest name of a repository, and the whole with tag or digest: ``docker.io/library/debian`` is ``debian``.
+
+    A reference without a tag is the one with ``:latest``.
+    """
+    repository, at, digest = text.partition("@")
+    first, slash, _ = repository.partition("/")
+    if slash and first in ("docker.io", "index.docker.io"):
+        repository = repository[len(first) + 1 :]
+        repository = repository.removeprefix("library/") if repository.count("/") == 1 else repository
+    elif slash and first == "library" and repository.count("/") == 1:
+        repository = repository.removeprefix("library/")
+    colon = repository.rfind(":")
+    tag = repository[colon:] if colon > repository.rfind("/") else ""
+    name = repository[: len(repository) - len(tag)]
+    return name, name + (tag or ("" if at else ":latest")) + at + digest
+
+
+def fits_image(patterns: Patterns, text: str, *, all_tags: bool = False) -> bool:
+    """Whether a reference to an image fits; a pattern without a tag fits every tag.
+
+    ``all_tags``: one without a tag stands for all of them, not for ``:latest``.
+    """
+    if patterns.fits_all:
+        return True
+    name, whole = image_name(text)
+    is_all = all_tags and "@" not in text and not text.endswith(whole[len(name) :])
+    return patterns.fit(name) or (patterns.fit(whole) and not is_all)
