@@ -131,7 +131,8 @@ def load(path: Path) -> Config:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         example = path.with_name("sshfs.toml")
-        hint = "it needs at least the line [volume]" if path == example else f"make one: cp {example} {path}"
+        copy = f"make one: for volumes, cp {example} {path}; for authorization, see man legacyhost.toml"
+        hint = "it needs at least the line [volume]" if path == example else copy
         raise ConfigError(f"there is no {path}; {hint}") from error
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error

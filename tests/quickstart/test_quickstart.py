@@ -48,6 +48,7 @@ def test_it_ends_well_and_says_what_stays(machine: Machine) -> None:
         "$ systemctl restart legacyhost@sshfs.service",
         "no failed write",
         "$ docker volume rm legacyhost-quickstart",
+        "man legacyhost-policy",
         '- the plugin "sshfs"',
     ):
         assert shown in ran.stdout, ran.stdout

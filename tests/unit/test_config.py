@@ -73,7 +73,8 @@ def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "foo.toml")
     example, wanted = tmp_path / "sshfs.toml", tmp_path / "foo.toml"
-    assert caught.value.message == f"there is no {wanted}; make one: cp {example} {wanted}"
+    made = f"make one: for volumes, cp {example} {wanted}; for authorization, see man legacyhost.toml"
+    assert caught.value.message == f"there is no {wanted}; {made}"
     with pytest.raises(ConfigError, match=f"^there is no {example}") as caught:
         load(example)
     assert "cp" not in caught.value.message
