@@ -5,7 +5,9 @@ A file beside record and backup says what both are, to the byte, when they have 
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,21 +16,23 @@ from legacyhost import __version__
 from legacyhost.record import BESIDE
 
 FILE = "volumes.checked"
+#: Bytes of it that are read.
+LONGEST = 4096
 
 
 def take(directory: Path, *names: str) -> bool:
     """Whether those files in it are as they were when they were checked; nothing says so any more then.
 
     Nobody in this process may have them open: closing what is read here would end the locks of SQLite's connections
-    (sqlite.org/howtocorrupt.html). Raises OSError where what says so cannot be taken away.
+    (sqlite.org/howtocorrupt.html). What cannot be read, or not be taken away, says nothing.
     """
     path = directory / FILE
     try:
-        said = path.read_bytes()
-    except FileNotFoundError:
+        said = _content(path, LONGEST)
+        path.unlink()
+    except OSError:
         return False
-    path.unlink()
-    return said == _description(directory, names)
+    return bool(said) and said == _description(directory, names)
 
 
 def put(directory: Path, check: Callable[[], bool], *names: str) -> None:
@@ -54,10 +58,18 @@ def _description(directory: Path, names: tuple[str, ...]) -> bytes:
     for name in names:
         path = Path(os.path.realpath(directory / name))
         try:
-            content = path.read_bytes()
+            content = _content(path)
         except OSError:
             return b""
         if any(os.path.lexists(f"{path}{suffix}") for suffix in BESIDE):
             return b""
         parts.append(f"{name} {len(content)} {zlib.crc32(content):08x}")
     return "\n".join([*parts, ""]).encode()
+
+
+def _content(path: Path, limit: int = -1) -> bytes:
+    """Of a file, which is the only thing that is waited for. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a file")
+        return file.read(limit)

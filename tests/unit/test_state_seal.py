@@ -85,6 +85,11 @@ TOUCHED: dict[str, Callable[[Path], object]] = {
     "the backup in the record's place": lambda at: (at / FILE).write_bytes(b"x" + (at / BACKUP).read_bytes()),
     "nothing said": lambda at: (at / seal.FILE).write_bytes(b""),
     "something else said": lambda at: (at / seal.FILE).write_bytes(os.urandom(100)),
+    "nothing said, and a log": lambda at: [(at / seal.FILE).write_bytes(b""), (at / f"{BACKUP}-wal").touch()],
+    "nothing said, and no backup": lambda at: [(at / seal.FILE).write_bytes(b""), (at / BACKUP).unlink()],
+    "a pipe": lambda at: [(at / seal.FILE).unlink(), os.mkfifo(at / seal.FILE)],
+    "a directory": lambda at: [(at / seal.FILE).unlink(), (at / seal.FILE).mkdir()],
+    "a pipe in the record's place": lambda at: [(at / FILE).unlink(), os.mkfifo(at / FILE)],
     "another version": lambda at: (at / seal.FILE).write_bytes(b"0" + (at / seal.FILE).read_bytes()),
 }
 
@@ -100,6 +105,15 @@ def test_what_was_touched_is_looked_through(stopped: Path, looked: list[str], wh
 
 def test_a_damaged_record_is_refused_as_ever(stopped: Path) -> None:
     _flip(stopped / FILE)
+    with pytest.raises(StateError, match="says something else than its backup"):
+        State(stopped)
+
+
+def test_an_empty_word_says_nothing_of_a_damaged_record(stopped: Path) -> None:
+    """Where a log is beside it there is nothing to compare with either."""
+    _flip(stopped / FILE)
+    (stopped / seal.FILE).write_bytes(b"")
+    (stopped / f"{BACKUP}-wal").touch()
     with pytest.raises(StateError, match="says something else than its backup"):
         State(stopped)
 
