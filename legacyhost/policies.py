@@ -16,8 +16,13 @@ from legacyhost.errors import Failed, PluginError
 from legacyhost.policy import Policy
 from legacyhost.policysource import Found, Source
 
-#: Seconds between two looks while there is no policy in force, and where a host is away from which one is to come.
+#: Seconds between two looks while there is no policy in force, and where a host is away from which one is to come; what
+#: is elsewhere is asked less and less often: servers lock out who is refused every few seconds.
 RETRY, AWAY = 3.0, 30.0
+#: How many ask another host at a time: each reload asks anew, and whoever asks a silent host takes a minute.
+ASKING = 4
+#: Seconds for which one of them waits before it looks whether it is still wanted.
+TURN = 0.5
 #: Seconds for which a start or a reload waits for what is on this host: a file may be on a disk that hangs.
 PATIENCE = 3.0
 
@@ -54,6 +59,7 @@ class Policies:
         self.trouble = ""
         self._retry = retry
         self._changing = threading.Lock()
+        self._keeping, self._asking = threading.Lock(), threading.Semaphore(ASKING)
         self._follower: _Follower | None = None
 
     def follow(self, source: Source) -> None:
@@ -93,14 +99,26 @@ class Policies:
             follower.has_looked.set()
         pause = 0.0
         while not follower.is_over.wait(pause):
-            is_good = self._take_over(follower, follower.source.read)
+            is_good = self._look(follower)
             follower.has_looked.set()
             if self.in_force.policy is None:
-                pause = self._retry
+                pause = min(2 * pause or self._retry, AWAY) if follower.source.refresh else self._retry
             elif not follower.source.refresh:
                 return
             else:
                 pause = follower.source.refresh if is_good else min(follower.source.refresh, AWAY)
+
+    def _look(self, follower: _Follower) -> bool:
+        """Whether there was one, and it was good."""
+        if not follower.source.refresh:
+            return self._take_over(follower, follower.source.read)
+        while not self._asking.acquire(timeout=TURN):
+            if follower.is_over.is_set():
+                return False
+        try:
+            return not follower.is_over.is_set() and self._take_over(follower, follower.source.read)
+        finally:
+            self._asking.release()
 
     def _take_over(self, follower: _Follower, look: Callable[[], Found | None]) -> bool:
         """Whether there was one, and it was good."""
@@ -120,18 +138,21 @@ class Policies:
             if follower.is_over.is_set():
                 return False
             before, self.trouble = self.in_force, ""
-            self.in_force = InForce(found.policy, "", source.place, found.read, found.text)
+            self.in_force = made = InForce(found.policy, "", source.place, found.read, found.text)
         self._changed()
         if (before.place, before.text) != (source.place, found.text):
             when = f", read there {age(found.read)} ago" if found.read and look != source.read else ""
             log.event(log.INFO, f"the policy {source.place} is in force{when}")
         if look == source.read:
-            self._keep(source, found)
+            self._keep(source, found, made)
         return True
 
-    def _keep(self, source: Source, found: Found) -> None:
+    def _keep(self, source: Source, found: Found, made: InForce) -> None:
+        """If it is still the one in force: of two that have been read, the newer one is kept."""
         try:
-            source.keep(found)
+            with self._keeping:
+                if self.in_force is made:
+                    source.keep(found)
         except Failed as error:
             log.event(log.WARNING, f"the policy {source.place}: {error.message}")
 

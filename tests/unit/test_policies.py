@@ -225,6 +225,53 @@ def test_without_a_copy_it_is_tried_until_it_is_there(messages: list[str]) -> No
     assert [message.rpartition(": ")[2] for message in messages] == ["the copy is damaged", "away"]
 
 
+def test_who_is_refused_elsewhere_does_not_knock_every_few_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers lock out who does; what is on this host is looked at as often as ever."""
+    for refresh, expected in ((3600, [0.0, 3.0, 6.0, 12.0, 24.0, 30.0, 30.0]), (0, [0.0, 3.0, 3.0, 3.0])):
+        source = Elsewhere(Failed("login refused"), refresh=refresh)
+        follower, pauses = following._Follower(source), list[float]()
+
+        def wait(seconds: float, pauses: list[float] = pauses, number: int = len(expected)) -> bool:
+            pauses.append(seconds)
+            return len(pauses) >= number
+
+        monkeypatch.setattr(follower.is_over, "wait", wait)
+        Policies()._follow(follower)
+        assert pauses == expected
+
+
+def test_reloads_that_follow_each_other_do_not_ask_a_silent_host_all_at_once() -> None:
+    """The last one counts."""
+    there, policies = Elsewhere(GOOD, refresh=3600), Policies()
+    others = {*threading.enumerate()}
+    with Gate() as there.gate:
+        for _ in range(3 * following.ASKING):
+            policies.follow(there)
+        there.gate.wait_until_reached()
+        until(lambda: len({*threading.enumerate()} - others) <= following.ASKING + 1)
+        assert there.asked <= following.ASKING
+    until(lambda: policies.in_force.policy)
+    policies.refuse("the end")
+
+
+def test_of_two_that_are_read_at_a_time_the_one_in_force_is_kept() -> None:
+    """However long the other takes to be kept."""
+
+    class Slow(Elsewhere):
+        def keep(self, found: Found) -> None:
+            policies.follow(newer)
+            until(lambda: policies.in_force.text == OTHER)
+            super().keep(found)
+
+    policies, order = Policies(), list[str]()
+    newer, slow = Elsewhere(OTHER, refresh=3600), Slow(GOOD, refresh=3600)
+    newer.was_kept = slow.was_kept = order
+    policies.follow(slow)
+    until(lambda: len(order) > 1)
+    assert order[-1] == OTHER
+    policies.refuse("the end")
+
+
 def test_a_defect_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is in a file: the thread that reads it is the only one that can mend what follows."""
 
