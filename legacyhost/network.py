@@ -54,11 +54,12 @@ class Listener:
 
 @dataclass(frozen=True)
 class Door:
-    """What is open: the sockets, and what takes connections to them."""
+    """What is open: the sockets, what takes connections to them, and on which terms."""
 
     sockets: Sequence[socket.socket] = ()
     listeners: Sequence[Listener] = ()
     description: str = ""
+    terms: Terms | None = None
 
 
 @dataclass
@@ -147,6 +148,8 @@ class Network:
         except ConfigError as error:
             problem = error.message
         self._close_all_but(self._door, before)
+        if before.terms is not None and before.terms is not self._door.terms:
+            before.terms.are_over.set()
         if problem and problem != self._problem:
             log.event(log.ERROR, f"plugin {self._name} is not reached over TCP as it should be: {problem}")
         if not problem and self._door.description not in ("", before.description):
@@ -176,7 +179,7 @@ class Network:
         terms = Terms(wanted, context, app, stranger, self._refusals.tell)
         listeners = [Listener(each, terms, self._gate) for each in sockets]
         how = "without TLS" if wanted.plain else "with TLS"
-        return Door(sockets, listeners, f"on TCP {', '.join(map(shown, addresses))} {how}")
+        return Door(sockets, listeners, f"on TCP {', '.join(map(shown, addresses))} {how}", terms)
 
     def _bound(self, address: str) -> socket.socket:
         if not address:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 from legacyhost import tls
@@ -26,7 +27,7 @@ ALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEP
 
 @dataclass(frozen=True)
 class Terms:
-    """On which a connection is taken. ``refused`` is told of a peer, and why."""
+    """On which a connection is taken. ``refused`` is told of a peer, and why; ``are_over`` when there are others."""
 
     listen: ListenConfig
     context: ssl.SSLContext | None
@@ -34,6 +35,7 @@ class Terms:
     #: What answers a client that the authority knows, and the configuration does not name.
     stranger: Callable[[str], App]
     refused: Callable[[str, str], None]
+    are_over: threading.Event = field(default_factory=threading.Event)
 
 
 class Remote:
@@ -44,6 +46,7 @@ class Remote:
         self.app = terms.app
         self._peer, self._terms, self._gate = peer, terms, gate
         self._is_met, self._is_refused, self._is_open = terms.context is None, False, True
+        self._has_replied = False
         self._ahead = b""
         self._until = time.monotonic() + REQUEST
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -61,6 +64,8 @@ class Remote:
     def recv(self, size: int) -> bytes:
         if not self._is_met:
             self._meet()
+        if self._is_over():
+            self._end(ConnectionError("who may call is another matter by now"))
         if self._ahead:
             data, self._ahead = self._ahead[:size], self._ahead[size:]
             return data
@@ -101,6 +106,11 @@ class Remote:
         except OSError as error:
             self._end(error)
         self._until = time.monotonic() + REQUEST
+        self._has_replied = True
+
+    def _is_over(self) -> bool:
+        """Whether it is kept from a time when others might call: its first request is answered all the same."""
+        return self._has_replied and self._terms.are_over.is_set()
 
     def sendall(self, data: bytes) -> None:
         """What gunicorn has to say of a request that is none."""
@@ -111,7 +121,7 @@ class Remote:
         has_more = bool(self._ahead) or (isinstance(stream, ssl.SSLSocket) and stream.pending() > 0)
         found = has_more or is_readable(stream, IDLE)
         self._until = time.monotonic() + REQUEST
-        return found
+        return found and not self._is_over()
 
     def is_there(self) -> bool:
         self._ahead = self._ahead or self.recv(DRAIN)

@@ -286,6 +286,22 @@ def test_only_clients_that_are_named_get_in(world: World, said: list[str]) -> No
         other.call("VolumeDriver.Get")
 
 
+@pytest.mark.parametrize("change", ["clients", "section", "mounts"])
+def test_a_connection_that_is_kept_does_not_outlive_what_let_it_in(world: World, change: str) -> None:
+    """Otherwise a client that is not to call any more would go on for as long as it likes."""
+    client = world.open(listen(world.own, free(), mounts=True))
+    asked = request("VolumeDriver.Mount", b"1", "Connection: keep-alive")
+    with client.connected() as connection:
+        connection.sendall(asked)
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+        address = f"127.0.0.1:{client.address[1]}"
+        more = {"clients": {"mounts": True, "clients": frozenset({"other"})}, "mounts": {}}.get(change)
+        world.network.configure(None if more is None else listen(world.own, address, **more))
+        with suppress(ConnectionError, ssl.SSLError):
+            connection.sendall(asked)
+            assert connection.recv(1 << 16) == b""
+
+
 def test_who_says_nothing_is_in_nobodys_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of others on the network, however many there are, nor of the plugin's own socket, nor of a stop."""
     world.network._gate = gates.Gate(most=20, strangers=5, grace=0.0)
