@@ -44,6 +44,8 @@ def context(listen: ListenConfig) -> ssl.SSLContext:
             raise ConfigError(f"listen.ca: there is no certificate of an authority in {listen.ca}")
     except ssl.SSLError as error:
         raise ConfigError(f"listen.ca: {listen.ca} is not a certificate in PEM form") from error
+    except OSError as error:
+        raise ConfigError(f"listen.ca: {listen.ca} cannot be read: {error.strerror}") from error
     try:
         made.load_cert_chain(listen.certificate, listen.key, password=lambda: "")
     except ssl.SSLError as error:
@@ -55,6 +57,8 @@ def context(listen: ListenConfig) -> ssl.SSLContext:
             f"listen.key: {listen.certificate} and {listen.key} are not a certificate and its key, in PEM form and"
             " without a passphrase"
         ) from error
+    except OSError as error:
+        raise ConfigError(f"listen.key: {listen.key} cannot be read: {error.strerror}") from error
     return made
 
 
