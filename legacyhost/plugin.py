@@ -190,8 +190,8 @@ class Host:
             self._is_mended.clear()
             with self._changing:
                 self._try(is_asked=is_asked)
-                with self._assembling:
-                    self._is_trying = not self._is_settled()
+                with self._assembling:  # a reload that has come meanwhile has left it to this thread
+                    self._is_trying = self._is_mended.is_set() or not self._is_settled()
 
 
 def _left(names: Sequence[str], reason: str) -> Served:

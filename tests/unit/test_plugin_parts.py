@@ -101,8 +101,9 @@ def test_volumes_may_be_broken_beside_authz(paths: Paths) -> None:
         host.current.call("VolumeDriver.Get", b'{"Name": "x"}')
     assert allows(host)
     assert host.status.startswith("no volumes: ")
+    before = host.current
     record.unlink()
-    until(lambda: host.status.startswith("serving volumes"))
+    until(lambda: host.status.startswith("serving volumes") and host.current is not before)
     assert host.current.call("VolumeDriver.List", b"{}") == {"Volumes": []}
     assert allows(host)
 
@@ -214,6 +215,35 @@ def test_a_reload_takes_over_one_and_keeps_the_other(paths: Paths) -> None:
     host.reload()
     assert "the rule 'any'" in reason(host)
     assert "with the old configuration: " in host.status
+
+
+class Pause(threading.Event):
+    """Ends when the test says so; ``then`` happens once just before the attempt that follows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.over, self.then = threading.Event(), list[Callable[[], object]]()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set() or not self.over.wait(WAIT)
+
+    def clear(self) -> None:
+        super().clear()
+        while self.then:
+            self.then.pop()()
+
+
+def test_a_reload_just_before_an_attempt_is_not_taken_for_that(paths: Paths) -> None:
+    """What serves is taken over anew, too, and not only what did not."""
+    write(paths, "[volume]\n[authz]\npolicy = 'none.toml'\n")
+    host = Host("foo", paths)
+    host._is_mended = pause = Pause()
+    host.start()
+    write(paths, f"[volume]\nscope = 'global'\n{AUTHZ}")
+    pause.then.append(host.reload)
+    pause.over.set()
+    until(lambda: allows(host) is True)
+    until(lambda: "scope global" in host.status)
 
 
 def test_whoever_shows_the_status_is_told_of_another_one(paths: Paths) -> None:
