@@ -11,6 +11,8 @@ from legacyhost import disk, log
 FILE = "advertised.json"
 #: Whoever was told of this asks for every request, and does not start again where nobody says that it is there.
 LASTING = "authz"
+#: Beside it where volumes have been served (state.py): Docker knows them by this plugin.
+VOLUMES, MADE = "VolumeDriver", "volumes.made"
 
 
 class Advertised:
@@ -30,6 +32,11 @@ class Advertised:
             self._say(f"{self._path} cannot be read: {disk.reason(error)}")
             return []
         return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+    def known(self, names: Sequence[str]) -> list[str]:
+        """What engines may ask for: what they were told last, and volumes if there has been a record of them."""
+        has_volumes = VOLUMES not in names and (self._path.parent / MADE).exists()
+        return [*names, VOLUMES] if has_volumes else [*names]
 
     def record(self, names: Sequence[str]) -> None:
         """Durably. That it cannot be written is logged: the handshake is more important."""

@@ -143,12 +143,13 @@ class Host:
     def _assemble(self) -> None:
         """What answers from now on: the parts as they are, and what engines were told of before."""
         names = self._advertised.names()
+        known = self._advertised.known(names)
         with self._assembling:
             parts = [self._parts[section] for section in self._sections]
             served = [(part.surface, part.implementation) for part in parts]
             if not parts and LASTING in names:
                 served = _left(names, self._refused)
-            gone = [name for name in names if name not in {surface.implements for surface, _ in served}]
+            gone = [name for name in known if name not in {surface.implements for surface, _ in served}]
             hidden = _left(gone, f"{self._name}.toml has no section for this any more")
             is_out = all(isinstance(one, Nobody) for _, one in served)
             reason = self._refused or next((part.trouble for part in parts if part.trouble), "")

@@ -189,6 +189,17 @@ def test_volumes_whose_section_is_gone_have_no_answer(paths: Paths) -> None:
     assert allows(host)
 
 
+def test_volumes_that_became_authorization_have_no_answer(paths: Paths) -> None:
+    """Docker knows them by that name, from a time when nothing else was advertised; after a restart, too."""
+    host = started(paths, "[volume]")
+    write(paths, AUTHZ)
+    host.reload()
+    for now in (host, started(paths, AUTHZ)):
+        assert advertised(now) == ["authz"]
+        with pytest.raises(NotServing):
+            now.current.call("VolumeDriver.Get", b'{"Name": "x"}')
+
+
 def test_a_plugin_of_volumes_alone_leaves_no_record_of_that(paths: Paths) -> None:
     """Nothing has changed for it."""
     assert advertised(started(paths, "[volume]")) == ["VolumeDriver"]
