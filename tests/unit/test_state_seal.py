@@ -74,6 +74,26 @@ def _add(path: Path) -> None:
         other.commit()
 
 
+def _no_word_and_a_log(at: Path) -> None:
+    (at / seal.FILE).write_bytes(b"")
+    (at / f"{BACKUP}-wal").touch()
+
+
+def _no_word_and_no_backup(at: Path) -> None:
+    (at / seal.FILE).write_bytes(b"")
+    (at / BACKUP).unlink()
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 TOUCHED: dict[str, Callable[[Path], object]] = {
     "a bit of the record": lambda at: _flip(at / FILE),
     "a bit of the backup": lambda at: _flip(at / BACKUP),
@@ -85,11 +105,11 @@ TOUCHED: dict[str, Callable[[Path], object]] = {
     "the backup in the record's place": lambda at: (at / FILE).write_bytes(b"x" + (at / BACKUP).read_bytes()),
     "nothing said": lambda at: (at / seal.FILE).write_bytes(b""),
     "something else said": lambda at: (at / seal.FILE).write_bytes(os.urandom(100)),
-    "nothing said, and a log": lambda at: [(at / seal.FILE).write_bytes(b""), (at / f"{BACKUP}-wal").touch()],
-    "nothing said, and no backup": lambda at: [(at / seal.FILE).write_bytes(b""), (at / BACKUP).unlink()],
-    "a pipe": lambda at: [(at / seal.FILE).unlink(), os.mkfifo(at / seal.FILE)],
-    "a directory": lambda at: [(at / seal.FILE).unlink(), (at / seal.FILE).mkdir()],
-    "a pipe in the record's place": lambda at: [(at / FILE).unlink(), os.mkfifo(at / FILE)],
+    "nothing said, and a log": _no_word_and_a_log,
+    "nothing said, and no backup": _no_word_and_no_backup,
+    "a pipe": lambda at: _pipe(at / seal.FILE),
+    "a directory": lambda at: _directory(at / seal.FILE),
+    "a pipe in the record's place": lambda at: _pipe(at / FILE),
     "another version": lambda at: (at / seal.FILE).write_bytes(b"0" + (at / seal.FILE).read_bytes()),
 }
 
