@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from legacyhost import standpoint
 from legacyhost.errors import Refused
 from legacyhost.rpc import Reply
 from legacyhost.web import Callee, NotServingPlugin
@@ -26,7 +27,8 @@ class Afar:
                 " here, but they are mounted on its own host, where this engine cannot see them (one that can:"
                 f" 'mounts = true' under [listen] in {self.name}.toml)"
             )
-        return self._plugin.call(rpc, body)
+        with standpoint.elsewhere():
+            return self._plugin.call(rpc, body)
 
     def activated(self, *, is_here: bool = True) -> None:
         """An engine that mounts nothing here has left nothing here: no reason to doubt what others hold."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from legacyhost import standpoint
 from legacyhost.mounts import mountinfo
 from legacyhost.wire import printable
 
@@ -61,6 +62,11 @@ def resolve(path: str, kind: Callable[[str], str] | None = None) -> Place:
     """
     if not path.startswith("/") or "\0" in path:
         raise Unsettled("it is no absolute path")
+    if not standpoint.is_here() and not is_within(_clean(path), DEVICES):
+        raise Unsettled(
+            "this Docker is on another host than the plugin, which cannot see where that leads ('mounts = true' under"
+            " [listen] would say that it can)"
+        )
     kind = kind or _kind
     if kind("/") not in (*LOCAL, ""):
         return Place(_clean(path), "/")

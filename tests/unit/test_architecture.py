@@ -47,7 +47,8 @@ MAY_KNOW = {
     "legacyhost.worker": {"log", "plain", "threads", "wire", "connections"},
     "legacyhost.connections": set(),
     "legacyhost.gate": set(),
-    "legacyhost.afar": {"errors", "rpc", "web"},
+    "legacyhost.standpoint": set(),
+    "legacyhost.afar": {"errors", "rpc", "web", "standpoint"},
     "legacyhost.pki": {"errors", "disk"},
     "legacyhost.tls": {"errors", "config", "pki"},
     "legacyhost.remote": {"config", "connections", "gate", "tls"},
@@ -70,7 +71,7 @@ MAY_KNOW = {
     "legacyhost.advertised": {"log", "disk"},
     "legacyhost.ssh": {"errors", "deadline"},
     "legacyhost.mounts": {"errors", "deadline", "log"},
-    "legacyhost.policy": {"errors", "wire", "mounts.mountinfo"},
+    "legacyhost.policy": {"errors", "wire", "mounts.mountinfo", "standpoint"},
     "legacyhost.credentials": {"errors", "disk", "names", "wire", "ssh.target"},
     "legacyhost.drivers": {
         "errors",

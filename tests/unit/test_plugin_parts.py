@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
@@ -298,6 +299,35 @@ def test_who_is_out_altogether_is_said_to_be(paths: Paths) -> None:
     spoil_record(paths)
     host = started(paths, "[volume]")
     assert isinstance(host.current, NotServingPlugin)
+
+
+@pytest.mark.parametrize(
+    ("create", "allowed"),
+    [
+        ({"Image": "x"}, True),
+        ({"Image": "x", "HostConfig": {"Binds": ["/srv/ci/x:/x"]}}, False),
+        ({"Image": "x", "HostConfig": {"Binds": ["/dev/../srv/ci/x:/x"]}}, False),
+        ({"Image": "x", "HostConfig": {"Mounts": [{"Type": "bind", "Source": "/srv/ci", "Target": "/x"}]}}, False),
+        ({"Image": "x", "HostConfig": {"Devices": [{"PathOnHost": "/srv/ci/x"}]}}, False),
+        ({"Image": "x", "HostConfig": {"Devices": [{"PathOnHost": "/dev/fuse"}]}}, True),
+    ],
+)
+def test_where_paths_lead_on_another_host_is_not_looked_up_on_this_one(
+    paths: Paths, create: object, allowed: bool
+) -> None:
+    """A link over there is none here; an engine that sees this host's files is asked for as ever."""
+    limits = 'devices = ["/dev/fuse", "/srv/ci/x"]\nbinds = ["/srv/ci"]\nimages = ["*"]\n'
+    host = started(
+        paths, f'[authz]\n[[authz.rule]]\nname = "ci"\nallow = ["containers"]\n[authz.rule.container]\n{limits}'
+    )
+    body = base64.b64encode(json.dumps(create).encode()).decode()
+    asked = {"RequestMethod": "POST", "RequestUri": "/containers/create", "RequestBody": body}
+    content = json.dumps(asked | {"RequestHeaders": {"Content-Type": "application/json"}}).encode()
+    assert host.current.call("AuthZPlugin.AuthZReq", content)["Allow"] is True
+    answer = afar(lambda: host.current)().call("AuthZPlugin.AuthZReq", content)
+    assert answer["Allow"] is allowed
+    assert allowed or "this Docker is on another host than the plugin" in str(answer["Msg"])
+    assert host.current.call("AuthZPlugin.AuthZReq", content)["Allow"] is True
 
 
 def test_engines_elsewhere_are_remembered_too(paths: Paths) -> None:
