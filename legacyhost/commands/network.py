@@ -182,6 +182,8 @@ def _asked(address: str | None, host: str, listen: ListenConfig) -> tuple[str, i
         found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::([0-9]{1,5}))?", address, re.ASCII)
         host = _host((found[1] or found[2]) if found else address)
         port = int(found[3]) if found and found[3] else port
+        if found and found[3] and not 0 < port < 65536:
+            raise InvalidRequest(f"{found[3]} is no port")
     if not 0 < port < 65536:
         raise InvalidRequest("listen.address is not set, so the port has to be said: --address HOST:PORT")
     return host, port

@@ -160,6 +160,7 @@ def test_a_key_is_not_for_a_terminal(
         ("[volume]", (), 1, "has no section [listen], so the plugin is not reached from elsewhere"),
         (LISTEN, ("--address", "other.org"), 2, "the plugin's certificate is for nas.example.org, 10.0.0.5, and the"),
         (LISTEN, ("--address", "a:b:c"), 2, "'a:b:c' is neither the name of a host nor an address"),
+        (LISTEN, ("--address", "nas.example.org:99999"), 2, "99999 is no port"),
         (LISTEN, ("--client", "nobody"), 2, "there is no client nobody; there is: docker"),
         (
             LISTEN + "clients = ['x']",
