@@ -204,18 +204,22 @@ class Network:
 
     def _run(self) -> None:
         while True:
-            with self._lock:
-                door, is_shut = self._door, bool(self._problem)
-            served = {each.fileno(): each for each in door.listeners}
-            unserved = {} if door.listeners else {each.fileno(): each for each in self._inherited}
-            for number in self._ready([*served, *unserved], RETRY if is_shut else None):
+            served, unserved = self._open_now()
+            for number in self._ready([*served, *unserved], RETRY if self._problem else None):
+                served, unserved = self._open_now()  # it may be otherwise by now
                 if number in served:
-                    self._take(served[number])
+                    self._take(number)
                 elif number in unserved:
                     self._turn_away(unserved[number])
             with self._lock:
                 if self._problem and self._wanted is not None and time.monotonic() > self._next:
                     self._try()
+
+    def _open_now(self) -> tuple[dict[int, Listener], dict[int, socket.socket]]:
+        """By descriptor: what is served, and what is handed over and is not."""
+        with self._lock:
+            served = {each.fileno(): each for each in self._door.listeners}
+        return served, {} if served else {each.fileno(): each for each in self._inherited}
 
     def _ready(self, numbers: Sequence[int], seconds: float | None) -> list[int]:
         """Which have a connection waiting; nothing else for so long, or when there is something new."""
@@ -228,10 +232,13 @@ class Network:
             os.read(self._woken, 4096)
         return [number for number in found if number != self._woken]
 
-    def _take(self, listener: Listener) -> None:
+    def _take(self, number: int) -> None:
         self._gate.wait()
+        served, _ = self._open_now()  # that may have taken its time
+        if number not in served:
+            return
         try:
-            self._accept(listener)
+            self._accept(served[number])
         except ConnectionAbortedError:
             return
         except OSError:

@@ -302,6 +302,19 @@ def test_a_connection_that_is_kept_does_not_outlive_what_let_it_in(world: World,
             assert connection.recv(1 << 16) == b""
 
 
+def test_who_comes_during_a_reload_comes_by_the_new_terms(world: World, said: list[str]) -> None:
+    """However long there was no room before."""
+    client = world.open()
+    wait, address = world.network._gate.wait, f"127.0.0.1:{client.address[1]}"
+
+    def wait_and_reload() -> None:
+        wait()
+        world.network.configure(listen(world.own, address, clients=frozenset({"other"})))
+
+    world.network._gate.wait = wait_and_reload  # type: ignore[method-assign]
+    assert client.call("Plugin.Activate")[0] == 500
+
+
 def test_who_says_nothing_is_in_nobodys_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither of others on the network, however many there are, nor of the plugin's own socket, nor of a stop."""
     world.network._gate = gates.Gate(most=20, strangers=5, grace=0.0)
