@@ -416,7 +416,7 @@ MOUNTING = (
         *("mount-50", f"{MANY} volumes mounted at once", "ms", (LEGACYHOST, SSHFS, UNIT, BARE), _many),
         targets=[_at_most(0.3, SSHFS)],
         rounds=3,
-        limit="both processors are at work all the time. What is missing is what each mount's sandbox takes, which is what"
+        limit="both processors are at work all the time. What is missing is what the sandboxes take: what"
         f" {UNIT} has more than {BARE}",
     ),
     Row("unmount", "Unmount", "ms", PLUGINS, _unmount, [_at_most(50)]),
