@@ -206,6 +206,8 @@ class Network:
             served = {each.fileno(): each for each in door.listeners}
             unserved = {} if door.listeners else {each.fileno(): each for each in self._inherited}
             for number in self._ready([*served, *unserved], RETRY if is_shut else None):
+                if not self._is_as_before(door):
+                    break  # whoever waits is taken by what is configured now
                 if number in served:
                     self._take(served[number])
                 elif number in unserved:
@@ -213,6 +215,10 @@ class Network:
             with self._lock:
                 if self._problem and self._wanted is not None and time.monotonic() > self._next:
                     self._try()
+
+    def _is_as_before(self, door: Door) -> bool:
+        with self._lock:
+            return self._door is door
 
     def _ready(self, numbers: Sequence[int], seconds: float | None) -> list[int]:
         """Which have a connection waiting; nothing else for so long, or when there is something new."""
