@@ -31,6 +31,8 @@ VERDICTS = {True: "allow", False: "deny"}
 COLOURS = {"VERDICT": {"allow": Colour.GREEN, "deny": Colour.RED}}
 #: What a recorded request may have beside the fields of Docker's.
 EXPECT, BODY = "Expect", "Body"
+#: Characters that are shown of a path or a sentence.
+LONGEST = 4000
 
 
 def add(commands: Commands) -> None:
@@ -109,7 +111,7 @@ def _explain(policy: Policy, *, as_json: bool) -> None:
     for number, rule in enumerate(policy.rules, 1):
         print(f"{number}. {shown(rule.name)}")
         for sentence in explain.sentences(rule):
-            print(f"   {printable(sentence, 4000)}")
+            print(f"   {printable(sentence, LONGEST)}")
         for of, text in warnings:
             if of is rule:
                 print(coloured(f"   This rule {shown(text)}.", Colour.YELLOW))
@@ -213,18 +215,18 @@ def _recorded(file: str) -> Iterator[Recorded]:
     except (ValueError, RecursionError):
         values = [
             (f"{name}:{number}", _json(line, f"{name}:{number}"))
-            for number, line in enumerate(text.splitlines(), 1)
+            for number, line in enumerate(text.split("\n"), 1)
             if line.strip()
         ]
     for place, each in values:
-        yield _recording(printable(place), each)
+        yield _recording(printable(place, LONGEST), each)
 
 
 def _json(line: str, place: str) -> object:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{printable(place)} is not JSON") from error
+        raise InvalidRequest(f"{printable(place, LONGEST)} is not JSON") from error
 
 
 def _recording(place: str, value: object) -> Recorded:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .rows import BEFORE, Row, Target
-from .world import LEGACYHOST, RCLONE, RCLONE_SID, RELAYED, SFTP, SSH, SSHFS, UNIT
+from .world import BARE, LEGACYHOST, RCLONE, RCLONE_SID, RELAYED, SFTP, SSH, SSHFS, UNIT
 
 Measured = Mapping[str, Mapping[str, Sequence[float]]]
 #: How many runs are kept; the newest is 1.
@@ -33,6 +33,7 @@ COLOURS = {
     SSH: "#77aa55",
     SFTP: "#aacc88",
     UNIT: "#ccbb66",
+    BARE: "#ddd0a0",
 }
 
 

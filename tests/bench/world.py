@@ -26,8 +26,8 @@ RELAYED = "sshfs+relay"
 COPY = "vec($in, 0, 1) = 1; while (1) { select($ready = $in, undef, undef, undef);"
 COPY += " $got = sysread STDIN, $data, 65536; next if !defined $got; last if !$got; syswrite STDOUT, $data; }"
 RELAY = f"#!/bin/sh\nperl -e '{COPY}' | exec ssh \"$@\"\n"
-#: A unit with a mount's sandbox in which Python only begins: what a mount takes before sshfs, and all else, is begun.
-UNIT = "unit"
+#: A unit with a mount's sandbox in which Python only begins: what a mount takes before sshfs is begun; without one.
+UNIT, BARE = "unit", "bare unit"
 RCLONES = (RCLONE, RCLONE_SID)
 INSIDE = "/root/inside"
 #: A copy: what measures shares no memory with what is measured.

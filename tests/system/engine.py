@@ -12,6 +12,7 @@ from .machine import Machine
 ADDRESS, NAME = "192.0.2.17", "nas.test"
 SOCKET = "unix:///run/engine.sock"
 PLUGINS = "/srv/engine/plugins"
+SETTINGS = "/srv/engine/daemon.json"
 
 #: The mounts of the machine are seen (slave), its plugins are not; what Docker mounts is seen by its own containerd.
 START = f"""
@@ -21,7 +22,7 @@ mount --bind {PLUGINS} /etc/docker/plugins
 containerd --address /run/engine/containerd.sock --root /var/lib/docker/engine-containerd --state /run/engine/state &
 until [ -S /run/engine/containerd.sock ]; do sleep 0.05; done
 exec dockerd --host={SOCKET} --data-root=/var/lib/docker/engine --exec-root=/run/engine --pidfile=/run/engine.pid \\
-    --containerd=/run/engine/containerd.sock
+    --config-file={SETTINGS} --containerd=/run/engine/containerd.sock
 """
 
 
@@ -35,6 +36,7 @@ class Engine:
         machine.run("ip -n engine link set lo up && ip -n engine addr add 192.0.2.18/24 dev engine")
         machine.run("ip -n engine link set engine up")
         machine.run(f"mkdir -p {PLUGINS} && echo '{ADDRESS} {NAME} other.test' >>/etc/hosts")
+        machine.write(SETTINGS, "{}")
         # With cgroup v1 in a container systemd is not told that the last process is gone, and a stop takes its limit.
         properties = ["NetworkNamespacePath=/run/netns/engine", "MountFlags=slave", "Delegate=yes", "TimeoutStopSec=2"]
         words = [word for each in properties for word in ("-p", each)]
@@ -49,6 +51,15 @@ class Engine:
         """A plugin by hand: ``TLSConfig`` has these files."""
         said = {"Addr": address, "TLSConfig": {key: value for key, value in tls.items() if value}}
         self.machine.write(f"{PLUGINS}/{plugin}.json", json.dumps(said))
+
+    def asks(self, *plugins: str) -> None:
+        """Have each request authorized by those."""
+        shown = self.machine.run("journalctl --sync; journalctl -n 0 --show-cursor -o cat").stdout
+        mark = shown.strip().removeprefix("-- cursor:").strip()
+        self.machine.write(SETTINGS, json.dumps({"authorization-plugins": plugins}))
+        self.machine.run("kill -HUP $(cat /run/engine.pid)")
+        reloaded = f"journalctl -u engine --after-cursor='{mark}' | grep -q 'Reloaded configuration'"
+        self.machine.wait_for(reloaded)
 
     def close(self) -> None:
         self.machine.run("systemctl stop engine.service; ip link del plugin; ip netns del engine; rm -r /srv/engine")

@@ -27,7 +27,7 @@ def engine(installed: Installed) -> Iterator[Engine]:
     machine.run(f"legacyhost spec afar | tar -x -C {PLUGINS}")
     yield made
     made.close()
-    for plugin in ("afar", "stale", "near", "bare"):
+    for plugin in ("afar", "stale", "near", "bare", "guard"):
         unit = f"legacyhost@{plugin}"
         machine.run(f"systemctl stop {unit}.socket {unit}.service; rm -rf /etc/systemd/system/{unit}.socket.d")
         machine.run(f"rm -rf /etc/legacyhost/{plugin}.toml /etc/legacyhost/pki/{plugin} /var/lib/legacyhost/{plugin}")
@@ -101,6 +101,29 @@ def test_no_call_is_lost_while_the_plugin_is_restarted(installed: Installed, eng
     installed.machine.run("rm /run/asking")
     assert [each.wait(60) for each in background] == [0, 0, 0]
     engine.docker("volume", "rm", volume)
+
+
+def test_requests_are_authorized_from_elsewhere(installed: Installed, engine: Engine) -> None:
+    """Those of an engine on another host, by a policy on this one; and it is told what is wrong with that."""
+    machine = installed.machine
+    policy = '[authz]\n[[authz.rule]]\nname = "readers"\nallow = ["ping", "read-only"]\n'
+    listen = f'[listen]\naddress = "{ADDRESS}:7779"\n'
+    serve(installed, "guard", "", "ListenStream=7779")
+    machine.write("/etc/legacyhost/guard.toml", policy + listen)
+    machine.run(["legacyhost", "pki", "guard", "--host", NAME, "--host", ADDRESS])
+    machine.run("systemctl start legacyhost@guard.socket")
+    machine.run(f"legacyhost spec guard | tar -x -C {PLUGINS}")
+    engine.asks("guard")
+    try:
+        engine.docker("volume", "ls")
+        refused = engine.docker("volume", "create", "denied", check=False).stderr
+        assert "authorization denied by plugin guard: no rule allows" in refused
+        machine.write("/etc/legacyhost/guard.toml", policy.replace("read-only", "reed-only") + listen)
+        machine.run("systemctl restart legacyhost@guard")
+        assert "reed-only" in engine.docker("volume", "ls", check=False).stderr
+    finally:
+        engine.asks()
+    engine.docker("volume", "create", "allowed")
 
 
 @pytest.mark.any_debian

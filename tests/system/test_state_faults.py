@@ -12,7 +12,14 @@ from .installed import Installed
 STATE = "/var/lib/legacyhost"
 RECORD = f"{STATE}/sshfs/volumes.db"
 SERVICE = "legacyhost@sshfs.service"
-#: Damages to the files of a plugin that is stopped, each in shell.
+#: Ends the service without letting it finish anything, as a power cut would, and for good.
+CUT = f"""
+    mkdir -p /run/systemd/system/{SERVICE}.d
+    printf '[Service]\\nKillSignal=SIGKILL\\n' >/run/systemd/system/{SERVICE}.d/cut.conf
+    systemctl daemon-reload; systemctl stop {SERVICE}
+    rm -r /run/systemd/system/{SERVICE}.d; systemctl daemon-reload
+"""
+#: Damages to the files of a plugin that has ended so, each in shell.
 DAMAGES = {
     "torn in the middle": f"rm -f {RECORD}-*; dd if=/dev/urandom of={RECORD} bs=4096 seek=1 count=1 conv=notrunc",
     "cut off": f"truncate --size=5000 {RECORD}",
@@ -78,7 +85,7 @@ def test_the_command_in_dockers_message_mends_the_record(fresh: Installed, damag
     """It is typed as docker shows it; then docker has every volume with everything it knew of it."""
     machine = fresh.machine
     before = prepare(fresh)
-    machine.run(f"systemctl stop {SERVICE}; {DAMAGES[damage]}")
+    machine.run(f"{CUT}{DAMAGES[damage]}")
     restart_docker(fresh)
     failed = machine.docker("start", "-a", "waiting", check=False)
     assert failed.returncode != 0

@@ -29,7 +29,9 @@ RECORDED: list[dict[str, Any]] = [
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    path = tmp_path / "recorded.jsonl"
+    """At a place whose name is longer than most."""
+    path = tmp_path / ("x" * 100) / "recorded.jsonl"
+    path.parent.mkdir()
     path.write_text("\n".join(json.dumps(each) for each in RECORDED) + "\n\n")
     return path
 

@@ -7,7 +7,8 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -480,6 +481,37 @@ def test_a_socket_of_systemds_is_served_with_certificates_only(tmp_path: Path, o
             with socket.create_connection(inherited.getsockname(), WAIT) as late:
                 assert late.recv(1) == b""
         finally:
+            world.running.close()
+
+
+def test_who_waits_is_taken_by_what_is_configured_then(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by what was when it was seen to wait."""
+    has_come, go_on = threading.Event(), threading.Event()
+    look = Network._ready
+
+    def slow(network: Network, numbers: Sequence[int], seconds: float | None) -> list[int]:
+        found = look(network, numbers, seconds)
+        if found:
+            has_come.set()
+            assert go_on.wait(WAIT)
+        return found
+
+    monkeypatch.setattr(Network, "_ready", slow)
+    with socket.create_server(("127.0.0.1", 0)) as inherited, ThreadPoolExecutor() as beside:
+        world = World(tmp_path, own, inherited)
+        try:
+            world.network.configure(None)
+            world.network.begin()
+            client = Client(inherited.getsockname(), own / pki.CA, own / pki.CLIENTS / "docker")
+            answer = beside.submit(client.call, "a")
+            assert has_come.wait(WAIT)
+            world.network.configure(listen(own, ""))
+            go_on.set()
+            assert answer.result(WAIT)[0] == 200
+        finally:
+            go_on.set()
             world.running.close()
 
 

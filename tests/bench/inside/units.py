@@ -1,4 +1,4 @@
-"""Units with a mount's sandbox in which Python only begins: what a mount takes before anything is done."""
+"""Units in which Python only begins: what a mount takes before anything is done, with its sandbox and without."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from legacyhost.mounts.manager import Manager
 BEGIN = ("/usr/bin/python3", "-I", "-S", "/dev/null")
 
 
-def start(count: str) -> float:
+def start(count: str, sandbox: str) -> float:
     """Milliseconds until so many, asked for at once, have begun and ended."""
     manager, failures = Manager(), []
 
     def one() -> None:
-        made = [("Type", ("s", "oneshot")), ("CollectMode", ("s", "inactive-or-failed")), *properties.MOUNT_SANDBOX]
+        made = [("Type", ("s", "oneshot")), ("CollectMode", ("s", "inactive-or-failed"))]
+        made += properties.MOUNT_SANDBOX if sandbox == "sandbox" else []
         made += properties.program(BEGIN[0], BEGIN, {})
         try:
             manager.start(f"begin-{secrets.token_hex(8)}.service", made, Deadline.after(60))
