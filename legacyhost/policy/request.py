@@ -7,6 +7,7 @@ what is read here keeps the members of an object as they were sent, and refuses 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -56,6 +57,12 @@ class Request:
     @cached_property
     def members(self) -> Members:
         """The object in the body. Raises Refusal."""
+    @property
+    def length(self) -> int:
+        """Bytes of the body, as dockerd knows before it has read it: one that comes in chunks may be as long as any."""
+        told = self.question.headers.get("Content-Length")
+        return len(self.question.body or b"") if told is not None else sys.maxsize
+
         body = self.question.body
         if not body:
             raise Refusal(

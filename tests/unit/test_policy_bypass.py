@@ -33,6 +33,12 @@ who = ["dev"]
 allow = ["everything"]
 [rule.container]
 """
+NETWORK = """
+[[rule]]
+allow = ["containers"]
+[rule.network]
+join = ["shop-*"]
+"""
 POLICIES = {
     **dict.fromkeys(["", "ci", "deploy", "prometheus", "admin", "nobody"], policy.load(EXAMPLE)),
     **dict.fromkeys(["web", "dev"], policy.load(PATHS)),
@@ -237,6 +243,28 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "a command, encoded": ("web", "POST /v1.41/containers/a/e%78ec", {}, DENY, "no exec"),
     # Images and builds.
     "another image": ("deploy", CREATE, container(Image="evil"), DENY, "image evil"),
+    # Networks.
+    "a network that is named": ("shop", CREATE, container({"NetworkMode": "shop-a"}), ALLOW, ""),
+    "no network at all": ("shop", CREATE, container({"NetworkMode": "none"}), ALLOW, ""),
+    "a network as an endpoint": (
+        "shop",
+        CREATE,
+        container(NetworkingConfig={"EndpointsConfig": {"shop-a": {}}}),
+        ALLOW,
+        "",
+    ),
+    "the bridge": ("shop", CREATE, container({"NetworkMode": "bridge"}), DENY, "network bridge"),
+    "the bridge by default": ("shop", CREATE, container({"NetworkMode": "default"}), DENY, "network bridge"),
+    "the bridge by saying nothing": ("shop", CREATE, container(), DENY, "network bridge"),
+    "the bridge as an endpoint": (
+        "shop",
+        CREATE,
+        container({"NetworkMode": "shop-a"}, NetworkingConfig={"EndpointsConfig": {"default": None}}),
+        DENY,
+        "network bridge",
+    ),
+    "the bridge at the start": ("shop", "POST /v1.23/containers/a/start", b"{      }", DENY, "network bridge"),
+    "an object without anything at the start": ("shop", "POST /containers/a/start", {}, ALLOW, ""),
     "an image of another tag": ("deploy", CREATE, container(Image="postgres:17"), DENY, "postgres:17"),
     "a registry that begins alike": ("deploy", CREATE, container(Image="registry.example.org.evil/a"), DENY, "evil"),
     "an image as a mount": ("deploy", CREATE, mount("image", "evil") | {"Image": "postgres:16"}, DENY, "image evil"),
