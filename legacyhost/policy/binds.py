@@ -12,7 +12,11 @@ from legacyhost.wire import printable
 READ_ONLY = ":ro"
 NAME_IT = "binds in [rule.container] would have to name that itself"
 SHARED = ("shared", "rshared")
-MODES = {"ro", "rw", "z", "Z", "nocopy", "copy", "consistent", "cached", "delegated", "default", "private", "rprivate"}
+#: With these dockerd changes the SELinux labels of the files on the host.
+LABELS = ("z", "Z")
+#: Directories, files and devices of the host for one container.
+MOST_PLACES = 200
+MODES = {"ro", "rw", *LABELS, "nocopy", "copy", "consistent", "cached", "delegated", "default", "private", "rprivate"}
 MODES |= {"slave", "rslave", *SHARED}
 PRIVATE = MODES - {*SHARED}
 
@@ -23,6 +27,7 @@ class Binds:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._allowed = limits.patterns("container", "binds")
+        self._places: dict[str, Place] = {}
 
     def binds(self, value: object) -> None:
         """HostConfig.Binds: SOURCE:TARGET[:MODES], where a source that is no absolute path is a volume."""
@@ -125,7 +130,11 @@ class Binds:
 
     def _resolve(self, what: str, path: str) -> Place:
         try:
-            return resolve(path)
+        if (known := self._places.get(path)) is not None:
+            return known
+        if len(self._places) == MOST_PLACES:
+            raise Refusal(f"does not allow more than {MOST_PLACES} directories and devices of the host")
+            return self._places.setdefault(path, resolve(path))
         except Unsettled as error:
             raise Refusal(f"does not allow {what} {printable(path)}: {error}") from error
 

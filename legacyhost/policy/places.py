@@ -27,6 +27,8 @@ LOCAL = frozenset(_LOCAL.split())
 DEVICES = "/dev"
 #: Symbolic links on one way, as in the kernel (path_resolution(7)).
 MOST_LINKS = 40
+#: Characters of a path, as in the kernel, and directories on one way.
+LONGEST, MOST_STEPS = 4096, 500
 #: Who has these has the host, or what this policy is made of.
 DANGEROUS = (
     "/run/docker.sock",
@@ -61,13 +63,18 @@ def resolve(path: str, kind: Callable[[str], str] | None = None) -> Place:
     """
     if not path.startswith("/") or "\0" in path:
         raise Unsettled("it is no absolute path")
+    if len(path) > LONGEST:
+        raise Unsettled("it is longer than a path can be")
     kind = kind or _kind
     if kind("/") not in (*LOCAL, ""):
         return Place(_clean(path), "/")
     left = _parts(_clean(path))  # dockerd settles .. before it looks at any link
-    here, links = "/", 0
+    here, links, steps = "/", 0, 0
     while left:
         name = left.pop(0)
+        steps += 1
+        if steps > MOST_STEPS:
+            raise Unsettled(f"it goes through more than {MOST_STEPS} directories")
         if name == "..":
             here = posixpath.dirname(here)
             continue
