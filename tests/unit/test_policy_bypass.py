@@ -172,6 +172,7 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "dots in a source": ("ci", CREATE, container({"Binds": ["/srv/ci/../../etc:/x"]}), DENY, "that is /etc"),
     "slashes in a source": ("ci", CREATE, container({"Binds": ["//etc:/x"]}), DENY, "etc"),
     "writing to what is read-only": ("ci", CREATE, container({"Binds": ["/etc/ssl/certs:/x"]}), DENY, "read-only"),
+    "labelling what is read-only": ("ci", CREATE, container({"Binds": ["/etc/ssl/certs:/x:ro,z"]}), DENY, "labels"),
     "Docker's socket": ("ci", CREATE, container({"Binds": ["/run/docker.sock:/x"]}), DENY, "docker.sock"),
     "a mount": ("ci", CREATE, mount("bind", "/etc"), DENY, "/etc"),
     "a mount in capitals": ("ci", CREATE, mount("BIND", "/etc"), DENY, "kind of mount"),
