@@ -111,8 +111,20 @@ def is_within(path: str, directory: str) -> bool:
 
 
 def endangered(path: str) -> Sequence[str]:
-    """The dangerous places that are in a place, or that it is in."""
-    return [place for place in DANGEROUS if is_within(place, path) or is_within(path, place)]
+    """The dangerous places that are in a place, or that it is in, also where they are links to elsewhere."""
+    return [
+        place
+        for named in DANGEROUS
+        for place in dict.fromkeys((named, _settled(named)))
+        if is_within(place, path) or is_within(path, place)
+    ]
+
+
+def _settled(path: str) -> str:
+    try:
+        return resolve(path).path
+    except Unsettled:
+        return path
 
 
 def _link(path: str) -> str | None:

@@ -190,6 +190,23 @@ def test_what_has_the_host_has_to_be_named(
     assert allowed or "would have to name that itself" in decision.reason
 
 
+def test_what_has_the_host_is_found_behind_a_link(srv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker's data on another disk, where it is a link that tells."""
+    (srv / "docker").symlink_to("secret")
+    monkeypatch.setattr(places, "DANGEROUS", (f"{srv}/docker",))
+    for source, binds, allowed in (
+        ("secret/volumes", ["."], False),
+        ("docker/volumes", ["."], False),
+        (".", ["."], False),
+        ("ci", ["."], True),
+        ("secret/volumes", ["secret"], True),
+    ):
+        named = [str(srv if name == "." else srv / name) for name in binds]
+        decision = decided(named, str(srv / source))
+        assert decision.allowed is allowed, source
+        assert allowed or "because of " in decision.reason
+
+
 def test_a_device_is_what_it_leads_to(srv: Path) -> None:
     """A link that somebody may make is not the device it is named like."""
     text = '[[rule]]\nallow = ["containers"]\n[rule.container]\ndevices = ["/dev/null", "/dev/tty*", "c 1:3 r"]\n'
