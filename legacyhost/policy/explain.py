@@ -19,6 +19,9 @@ ABOUT: Mapping[str, tuple[str, set[str]]] = {
     "network": ("Networks", {"networks", "containers"}),
 }
 
+#: What dockerd finds by an ID, or the beginning of one, as well as by its name.
+_WITH_ID = frozenset({"containers", "exec", "images", "networks", "nodes", "services", "secrets", "configs"})
+
 
 def sentences(rule: Rule) -> Iterator[str]:
     """What a rule says, line by line."""
@@ -59,6 +62,11 @@ def warnings(policy: Policy) -> Iterator[tuple[Rule, str]]:
         for entry in rule.limits.patterns("container", "binds").texts if rule.limits else ():
             if entry != "*" and (said := _odd_bind(entry.removesuffix(":ro"))):
                 yield rule, said
+        for entry in rule.what if not rule.allows else ():
+            if name := _named_by_hand(entry):
+                yield rule, f"denies {entry}, but not the same by the ID of {name}: better allow only what may be done"
+        if _names_by_build(rule):
+            yield rule, "allows only some images, but also builds that may give any image one of their names"
         if _makes_binds(rule):
             yield rule, "allows the volume option device, with which a local volume is any directory of this host"
 
@@ -103,6 +111,24 @@ def _who(rule: Rule) -> str:
     names = ["whoever has no certificate" if each == NO_CERTIFICATE else each for each in rule.who]
     text = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return text[0].upper() + text[1:] if rule.who[0] == NO_CERTIFICATE else text
+
+
+def _named_by_hand(entry: str) -> str:
+    """The name of what has an ID as well, in a path."""
+    method, _, path = entry.rpartition(" ")
+    parts = path.split("/")
+    if len(parts) < 3 or parts[1] not in _WITH_ID or "*" in parts[2]:
+        return ""
+    known = any(path == each.path and method in ("", each.method) for each in endpoints.ALL)
+    return "" if known else parts[2]
+
+
+def _names_by_build(rule: Rule) -> bool:
+    """Whether names of images are given where nobody looks, and decide what may be run."""
+    if rule.limits is None or rule.limits.patterns("container", "images").fits_all:
+        return False
+    is_seen = not rule.limits.flag("build", "buildkit") and not rule.limits.flag("build", "sent_context")
+    return not is_seen and bool(rule.named or rule.groups & {"build", EVERYTHING})
 
 
 def _makes_binds(rule: Rule) -> bool:

@@ -409,5 +409,11 @@ def test_what_is_odd_in_a_policy_is_told(tmp_path: Path) -> None:
     os.chown(closed, 1000, 1000)
     (only,) = explain.warnings(policy.load(text.replace(f'"{tmp_path}/link", "{tmp_path}"', f'"{closed}/data:ro"')))
     assert only[1].endswith(f"nothing below {closed} can be settled until it is open: chmod o+x")
+    (only,) = explain.warnings(policy.load('[[rule]]\ndeny = ["/containers/db/**", "/containers/create", "/info"]\n'))
+    assert only[1].startswith("denies /containers/db/**, but not the same by the ID of db")
+    some = '[[rule]]\nallow = ["build"]\n[rule.container]\nimages = ["a"]\n[rule.build]\n'
+    assert not list(explain.warnings(policy.load(some)))
+    (only,) = explain.warnings(policy.load(f"{some}buildkit = true\n"))
+    assert "builds that may give any image" in only[1]
     (only,) = explain.warnings(policy.load('[[rule]]\nallow = ["volumes"]\n[rule.volume]\noptions = ["*"]\n'))
     assert "option device" in only[1]
