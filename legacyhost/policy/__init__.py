@@ -23,6 +23,7 @@ __all__ = ["Decision", "Policy", "PolicyError", "Question", "Step", "from_table"
 LONGEST = 600
 #: Characters of a path in a reason or a log.
 LONGEST_PATH = 300
+CREATE = ("POST", "/containers/create")
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class Policy:
                 except Refusal as error:
                     yield Step(rule, False, str(error))
                     continue
+            elif endpoint is not None and endpoint.check == "start" and _brings_settings(rule, asked, path, query):
+                yield Step(rule, False, "does not allow a start with other settings than a container was made with")
+                continue
             yield Step(rule, True, "allows it" if rule.allows else "denies it")
             return
 
@@ -153,6 +157,16 @@ def _check(rule: Rule, request: Request, endpoint: endpoints.Endpoint | None) ->
             raise Refusal("does not allow an endpoint that it does not know, unless it names its path")
     elif endpoint.check and rule.limits is not None:
         CHECKS[endpoint.check](request, rule.limits)
+
+
+def _brings_settings(rule: Rule, asked: Question, path: str, query: str) -> bool:
+    """Whether a start does what the rule that allows it does not allow, which is to make a container.
+
+    Before API 1.24 a start may bring all of HostConfig, and make any container a privileged one.
+    """
+    if not rule.allows or not target.is_before(asked.uri, 1, 24) or Request(asked, path, query).is_bare:
+        return False
+    return not rule.covers(*CREATE, endpoints.find(*CREATE))
 
 
 def _denied(asked: Question, path: str, step: Step) -> str:

@@ -22,6 +22,9 @@ ABOUT: Mapping[str, tuple[str, set[str]]] = {
 #: What dockerd finds by an ID, or the beginning of one, as well as by its name.
 _WITH_ID = frozenset({"containers", "exec", "images", "networks", "nodes", "services", "secrets", "configs"})
 
+#: With one of these and no conditions there is a way to be root on the host.
+_HAS_THE_HOST = frozenset({"containers", "exec", "plugins", "swarm"})
+
 
 def sentences(rule: Rule) -> Iterator[str]:
     """What a rule says, line by line."""
@@ -29,6 +32,8 @@ def sentences(rule: Rule) -> Iterator[str]:
     for entry in rule.what:
         yield f"  - {endpoints.GROUPS[entry]} ({entry})" if entry in endpoints.GROUPS else f"  - ask for {entry}"
     if rule.limits is None:
+        if rule.allows and not rule.groups.isdisjoint(_HAS_THE_HOST):
+            yield "Without conditions, and so with the whole host: privileged containers and commands, its directories."
         return
     for table, (title, groups) in ABOUT.items():
         if rule.named or not rule.groups.isdisjoint(groups | {EVERYTHING}):

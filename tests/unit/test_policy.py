@@ -325,6 +325,18 @@ def test_names_of_containers() -> None:
         assert read.decide(policy.Question("", "POST", path, {}, b'{"Cmd":["a"]}')).allowed is allowed
 
 
+def test_it_is_said_who_has_the_host() -> None:
+    """Who may make containers, and is under no condition."""
+    for rule, said in (
+        ('allow = ["exec"]', True),
+        ('allow = ["containers"]\n[rule.container]', False),
+        ('allow = ["read-only", "volumes"]', False),
+        ('deny = ["exec"]', False),
+    ):
+        (read,) = policy.load(f"[[rule]]\n{rule}\n").rules
+        assert any("the whole host" in sentence for sentence in explain.sentences(read)) is said, rule
+
+
 def test_the_nearest_rule_is_named() -> None:
     """The first that would allow it but for a condition; and where there is none, what is allowed at all."""
     read = policy.load(

@@ -25,7 +25,7 @@ deny = ["/containers/*/exec", "exec"]
 [[rule]]
 name = "web"
 who = ["web"]
-allow = ["GET /containers/*/json", "POST /containers/web-*/restart", "/_ping"]
+allow = ["GET /containers/*/json", "POST /containers/web-*/restart", "POST /containers/web-*/start", "/_ping"]
 
 [[rule]]
 name = "all but the host"
@@ -235,6 +235,18 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     # A HostConfig elsewhere.
     "at the start": ("ci", "POST /v1.23/containers/a/start", {"Privileged": True}, DENY, "privileged"),
     "at the start, unseen": ("ci", "POST /v1.23/containers/a/start chunked", None, DENY, "needs to see the body"),
+    "at the start, where only that is allowed": (
+        "web",
+        "POST /v1.23/containers/web-1/start",
+        {"Privileged": True},
+        DENY,
+        "start with other",
+    ),
+    "the same unseen": ("web", "POST /v1.18/containers/web-1/start chunked", None, DENY, "start with other"),
+    "the same of a version that is none": ("web", "POST /v..1/containers/web-1/start", {}, DENY, "start with other"),
+    "a start, where only that is allowed": ("web", "POST /v1.23/containers/web-1/start", None, ALLOW, ""),
+    "the same by a newer client": ("web", "POST /v1.24/containers/web-1/start", {}, ALLOW, ""),
+    "the same by curl": ("web", "POST /containers/web-1/start chunked", None, ALLOW, ""),
     "at the start, none": ("ci", "POST /containers/a/start", None, ALLOW, ""),
     "a checkpoint's directory": ("ci", "POST /containers/a/start?checkpoint-dir=/etc", None, DENY, "checkpoint-dir"),
     "in an update": ("ci", "POST /containers/a/update", {"Devices": [{"PathOnHost": "/dev/sda"}]}, DENY, "/dev/sda"),
