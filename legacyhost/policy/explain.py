@@ -34,6 +34,8 @@ def sentences(rule: Rule) -> Iterator[str]:
     if rule.limits is None:
         if rule.allows and not rule.groups.isdisjoint(_HAS_THE_HOST):
             yield "Without conditions, and so with the whole host: privileged containers and commands, its directories."
+        if rule.allows and "volumes" in rule.groups:
+            yield "Without conditions: a volume may be any directory of the host, for who may use it in a container."
         return
     for table, (title, groups) in ABOUT.items():
         if rule.named or not rule.groups.isdisjoint(groups | {EVERYTHING}):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from legacyhost.policy import containers, volumes
 from legacyhost.policy.limits import Limits
-from legacyhost.policy.patterns import fits_image
+from legacyhost.policy.patterns import fits_image, without_tag
 from legacyhost.policy.request import Check, Refusal, Request, harmless, look, pairs, text
 from legacyhost.wire import printable
 
@@ -177,9 +177,12 @@ CHECKS: Mapping[str, Callable[[Request, Limits], None]] = {
 
 
 def _with_tag(found: Mapping[str, Sequence[str]], name: str, tag_name: str) -> str:
-    """A reference as dockerd puts it together of two parameters."""
+    """A reference as dockerd puts it together of two parameters: a tag takes the place of the one in the name."""
     whole, tag = (found.get(key, [""])[0] for key in (name, tag_name))
-    return whole if not tag or not whole else f"{whole}@{tag}" if ":" in tag else f"{whole}:{tag}"
+    if not tag or not whole:
+        return whole
+    repository = whole if "@" in whole else without_tag(whole)
+    return f"{repository}@{tag}" if ":" in tag else f"{repository}:{tag}"
 
 
 def _load(limits: Limits, what: str) -> None:

@@ -78,10 +78,15 @@ def image_name(text: str) -> tuple[str, str]:
         repository = repository.removeprefix("library/") if repository.count("/") == 1 else repository
     elif slash and first == "library" and repository.count("/") == 1:
         repository = repository.removeprefix("library/")
-    colon = repository.rfind(":")
-    tag = repository[colon:] if colon > repository.rfind("/") else ""
-    name = repository[: len(repository) - len(tag)]
+    name = without_tag(repository)
+    tag = repository[len(name) :]
     return name, name + (tag or ("" if at else ":latest")) + at + digest
+
+
+def without_tag(repository: str) -> str:
+    """All before the first colon of the last part: with two of them it is a name for nobody."""
+    colon = repository.find(":", repository.rfind("/") + 1)
+    return repository if colon < 0 else repository[:colon]
 
 
 def fits_image(patterns: Patterns, text: str, *, all_tags: bool = False) -> bool:

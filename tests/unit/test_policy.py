@@ -199,6 +199,7 @@ def test_read_only_changes_nothing_and_gives_nothing_away() -> None:
         ("index.docker.io/a/b", "a/b", "a/b:latest"),
         ("nas:5000/a", "nas:5000/a", "nas:5000/a:latest"),
         ("nas:5000/a:1@sha256:0", "nas:5000/a", "nas:5000/a:1@sha256:0"),
+        ("debian:12:13", "debian", "debian:12:13"),
         ("debian@sha256:0", "debian", "debian@sha256:0"),
         ("docker.io/library/a/b", "library/a/b", "library/a/b:latest"),
         ("docker.io/reg.example/a", "docker.io/reg.example/a", "docker.io/reg.example/a:latest"),

@@ -39,7 +39,17 @@ allow = ["containers"]
 [rule.network]
 join = ["shop-*"]
 """
+NAMES = """
+[[rule]]
+allow = ["containers", "images"]
+[rule.container]
+images = ["shop:prod"]
+[rule.image]
+make = ["shop:dev"]
+load = true
+"""
 POLICIES = {
+    "names": policy.load(NAMES),
     "shop": policy.load(NETWORK),
     **dict.fromkeys(["", "ci", "deploy", "prometheus", "admin", "nobody"], policy.load(EXAMPLE)),
     **dict.fromkeys(["web", "dev"], policy.load(PATHS)),
@@ -316,6 +326,24 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     ),
     "an import": ("ci", "POST /images/create?fromSrc=-&repo=a chunked", None, ALLOW, ""),
     "another pull": ("deploy", "POST /images/create?fromImage=evil", None, DENY, "evil"),
+    "another pull by its tag": (
+        "deploy",
+        "POST /images/create?fromImage=postgres:16&tag=17",
+        None,
+        DENY,
+        "postgres:17",
+    ),
+    "a pull with its tag twice": ("deploy", "POST /images/create?fromImage=postgres:15&tag=16", None, ALLOW, ""),
+    "another name by its tag": ("names", "POST /images/x/tag?repo=shop:dev&tag=prod", None, DENY, "shop:prod"),
+    "another name of an import": (
+        "names",
+        "POST /images/create?fromSrc=-&repo=shop:dev&tag=prod",
+        [],
+        DENY,
+        "shop:prod",
+    ),
+    "another name of a commit": ("names", "POST /commit?container=a&repo=shop:dev&tag=prod", None, DENY, "shop:prod"),
+    "a name with two tags": ("names", CREATE, container(Image="shop:prod:x"), DENY, "image shop:prod:x"),
     "all tags": ("deploy", "POST /images/create?fromImage=postgres", None, DENY, "postgres"),
     "two names": ("deploy", "POST /images/create?fromImage=postgres:16&fromImage=evil", None, DENY, "twice"),
     "a semicolon": ("deploy", "POST /images/create?fromImage=postgres:16;fromImage=evil", None, DENY, "semicolon"),
