@@ -87,6 +87,10 @@ def test_a_table_is_read_like_a_file() -> None:
         policy.from_table({"rule": None})
 
 
+def test_a_byte_order_mark_is_no_part_of_a_policy() -> None:
+    assert policy.load("\ufeff" + ALLOW).rules[0].name == "a"
+
+
 def test_the_example_is_a_policy_without_anything_odd() -> None:
     """It is read as it is shipped, and no rule in it is hidden by another."""
     read = policy.load(EXAMPLE.read_text("utf-8"))
