@@ -115,8 +115,8 @@ GET     /tasks                           read-only swarm
 GET     /tasks/{}                        read-only swarm
 GET     /services/{}/logs                logs swarm
 GET     /tasks/{}/logs                   logs swarm
-GET     /swarm                           swarm
-GET     /swarm/unlockkey                 swarm
+GET     /swarm                           swarm !refused
+GET     /swarm/unlockkey                 swarm !refused
 POST    /swarm/init                      swarm !refused
 POST    /swarm/join                      swarm !refused
 POST    /swarm/leave                     swarm !refused

@@ -367,6 +367,8 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "a plugin": ("ci", "POST /plugins/pull?remote=x", [], DENY, "nobody else"),
     "a plugin's settings": ("ci", "POST /plugins/a/b/set", [], DENY, "nobody else"),
     "a plugin, under everything": ("dev", "POST /plugins/pull?remote=x", [], DENY, "nothing looks"),
+    "the token with which a host joins": ("dev", "GET /v1.41/swarm", None, DENY, "nothing looks"),
+    "the key that unlocks": ("dev", "GET /swarm/unlockkey", None, DENY, "nothing looks"),
     "a swarm": ("dev", "POST /swarm/init", {}, DENY, "nothing looks"),
     "a service": ("dev", "POST /services/create", {"TaskTemplate": {}}, DENY, "nothing looks"),
     "another service": ("dev", "POST /services/a/update", {}, DENY, "nothing looks"),
