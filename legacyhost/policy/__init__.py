@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from legacyhost.errors import InvalidRequest
 from legacyhost.policy import endpoints, language, target
 from legacyhost.policy.language import PolicyError, Rule
-from legacyhost.policy.others import CHECKS
+from legacyhost.policy.others import CHECKS, top
 from legacyhost.policy.request import Question, Refusal, Request
 from legacyhost.wire import Fields, printable
 
@@ -24,6 +24,8 @@ LONGEST = 600
 #: Characters of a path in a reason or a log.
 LONGEST_PATH = 300
 CREATE = ("POST", "/containers/create")
+#: The check that is made without conditions, too.
+TOP = "top"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Policy:
         for rule in self.rules:
             if not rule.is_for(asked.user, asked.nameless) or not rule.covers(asked.method, path, endpoint):
                 continue
-            if rule.limits is not None:
+            if rule.limits is not None or _shows_host(rule, endpoint):
                 request = request or Request(asked, path, query)
                 try:
                     _check(rule, request, endpoint)
@@ -155,8 +157,15 @@ def _check(rule: Rule, request: Request, endpoint: endpoints.Endpoint | None) ->
     if endpoint is None:
         if not rule.names_path(request.question.method, request.path):
             raise Refusal("does not allow an endpoint that it does not know, unless it names its path")
+    elif endpoint.check == TOP:
+        top(request)
     elif endpoint.check and rule.limits is not None:
         CHECKS[endpoint.check](request, rule.limits)
+
+
+def _shows_host(rule: Rule, endpoint: endpoints.Endpoint | None) -> bool:
+    """Whether a rule that allows some things allows one that may show processes of the host."""
+    return endpoint is not None and endpoint.check == TOP and rule.allows and language.EVERYTHING not in rule.groups
 
 
 def _brings_settings(rule: Rule, asked: Question, path: str, query: str) -> bool:

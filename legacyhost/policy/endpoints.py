@@ -23,7 +23,7 @@ POST    /auth                            login
 GET     /containers/json                 read-only containers
 GET     /containers/ps                   read-only containers
 GET     /containers/{**}/json            read-only containers
-GET     /containers/{**}/top             read-only containers
+GET     /containers/{**}/top             read-only containers !top
 GET     /containers/{**}/stats           read-only containers
 GET     /containers/{**}/changes         read-only containers
 GET     /containers/{**}/checkpoints     read-only containers

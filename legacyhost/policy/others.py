@@ -40,6 +40,17 @@ def exec_create(request: Request, limits: Limits) -> None:
     look(request.members, "", HARMLESS_EXEC | {"privileged": privileged})
 
 
+def top(request: Request) -> None:
+    """GET /containers/NAME/top. Raises Refusal.
+
+    dockerd runs the host's ps with these arguments, as root, and shows the lines that have a process of the container's
+    in the column PID. With ``-eorss=PID,args eww`` that is any number, and the environments shown are the host's.
+    """
+    for name, values in request.query.items():
+        if name == "ps_args" and any("=" in value for value in values):
+            raise Refusal("does not allow ps to be given other titles, with which it shows processes of the host")
+
+
 def rename(request: Request, limits: Limits) -> None:
     """POST /containers/NAME/rename: where names of containers decide, they stay as they are. Raises Refusal."""
     if not limits.patterns("exec", "containers").fits_all or limits.patterns("container", "share_with").texts:
