@@ -103,8 +103,8 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 
 def printable(text: str, limit: int = 80) -> str:
     """What somebody sent, fit for a message: one line, bounded, nothing a terminal would act on."""
-    cleaned = "".join(c if c.isprintable() else "?" for c in text)
-    return cleaned if len(cleaned) <= limit else cleaned[:limit] + "…"
+    cleaned = "".join(c if c.isprintable() else "?" for c in text[:limit])
+    return cleaned if len(text) <= limit else cleaned + "…"
 
 
 def _kind(value: object) -> str:

@@ -33,6 +33,8 @@ COLOURS = {"VERDICT": {"allow": Colour.GREEN, "deny": Colour.RED}}
 EXPECT, BODY = "Expect", "Body"
 #: Characters that are shown of a path or a sentence.
 LONGEST = 4000
+#: Bytes of a file: a day's requests, but not all that a device gives.
+LARGEST = 256 << 20
 
 
 def add(commands: Commands) -> None:
@@ -183,7 +185,11 @@ def _load(path: Path) -> Policy:
 def _text(path: Path) -> str:
     """A file's content. Raises ConfigError."""
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
+        if len(content) > LARGEST:
+            raise ConfigError(f"{path} cannot be read: it has more than {LARGEST >> 20} MiB")
+        return content.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from legacyhost.errors import InvalidRequest
 from legacyhost.policy import endpoints, language, target
 from legacyhost.policy.language import PolicyError, Rule
-from legacyhost.policy.others import CHECKS
+from legacyhost.policy.others import CHECKS, top
 from legacyhost.policy.request import Question, Refusal, Request
 from legacyhost.wire import Fields, printable
 
@@ -23,6 +23,9 @@ __all__ = ["Decision", "Policy", "PolicyError", "Question", "Step", "from_table"
 LONGEST = 600
 #: Characters of a path in a reason or a log.
 LONGEST_PATH = 300
+CREATE = ("POST", "/containers/create")
+#: The check that is made without conditions, too.
+TOP = "top"
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,16 @@ class Policy:
         for rule in self.rules:
             if not rule.is_for(asked.user, asked.nameless) or not rule.covers(asked.method, path, endpoint):
                 continue
-            if rule.limits is not None:
+            if rule.limits is not None or _shows_host(rule, endpoint):
                 request = request or Request(asked, path, query)
                 try:
                     _check(rule, request, endpoint)
                 except Refusal as error:
                     yield Step(rule, False, str(error))
                     continue
+            elif endpoint is not None and endpoint.check == "start" and _brings_settings(rule, asked, path, query):
+                yield Step(rule, False, "does not allow a start with other settings than a container was made with")
+                continue
             yield Step(rule, True, "allows it" if rule.allows else "denies it")
             return
 
@@ -151,8 +157,25 @@ def _check(rule: Rule, request: Request, endpoint: endpoints.Endpoint | None) ->
     if endpoint is None:
         if not rule.names_path(request.question.method, request.path):
             raise Refusal("does not allow an endpoint that it does not know, unless it names its path")
+    elif endpoint.check == TOP:
+        top(request)
     elif endpoint.check and rule.limits is not None:
         CHECKS[endpoint.check](request, rule.limits)
+
+
+def _shows_host(rule: Rule, endpoint: endpoints.Endpoint | None) -> bool:
+    """Whether a rule that allows some things allows one that may show processes of the host."""
+    return endpoint is not None and endpoint.check == TOP and rule.allows and language.EVERYTHING not in rule.groups
+
+
+def _brings_settings(rule: Rule, asked: Question, path: str, query: str) -> bool:
+    """Whether a start does what the rule that allows it does not allow, which is to make a container.
+
+    Before API 1.24 a start may bring all of HostConfig, and make any container a privileged one.
+    """
+    if not rule.allows or not target.is_before(asked.uri, 1, 24) or Request(asked, path, query).is_bare:
+        return False
+    return not rule.covers(*CREATE, endpoints.find(*CREATE))
 
 
 def _denied(asked: Question, path: str, step: Step) -> str:

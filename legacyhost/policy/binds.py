@@ -12,7 +12,11 @@ from legacyhost.wire import printable
 READ_ONLY = ":ro"
 NAME_IT = "binds in [rule.container] would have to name that itself"
 SHARED = ("shared", "rshared")
-MODES = {"ro", "rw", "z", "Z", "nocopy", "copy", "consistent", "cached", "delegated", "default", "private", "rprivate"}
+#: With these dockerd changes the SELinux labels of the files on the host.
+LABELS = ("z", "Z")
+#: Directories, files and devices of the host for one container.
+MOST_PLACES = 200
+MODES = {"ro", "rw", *LABELS, "nocopy", "copy", "consistent", "cached", "delegated", "default", "private", "rprivate"}
 MODES |= {"slave", "rslave", *SHARED}
 PRIVATE = MODES - {*SHARED}
 
@@ -23,6 +27,7 @@ class Binds:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._allowed = limits.patterns("container", "binds")
+        self._places: dict[str, Place] = {}
 
     def binds(self, value: object) -> None:
         """HostConfig.Binds: SOURCE:TARGET[:MODES], where a source that is no absolute path is a volume."""
@@ -34,7 +39,7 @@ class Binds:
             if not rest:
                 continue  # a path in the container, for a volume without a name
             if source.startswith("/"):
-                self._directory(source, is_read_only="ro" in modes)
+                self._directory(source, is_read_only="ro" in modes, is_labelled=bool({*modes} & {*LABELS}))
                 self._shared(bool({*modes} & {*SHARED}))
             else:
                 volume_name(self._limits, source)
@@ -103,7 +108,7 @@ class Binds:
         if is_shared and not self._limits.flag("container", "shared_mounts"):
             raise Refusal("does not allow shared propagation of mounts (shared_mounts in [rule.container] would)")
 
-    def _directory(self, source: str, *, is_read_only: bool) -> None:
+    def _directory(self, source: str, *, is_read_only: bool, is_labelled: bool = False) -> None:
         """A directory or file of the host. Raises Refusal."""
         if self._allowed.fits_all:
             return
@@ -120,12 +125,17 @@ class Binds:
         for danger in endangered(place.path):
             if not any(is_within(entry, danger) and _covers_or_is_in(entry, place.path) for entry in named):
                 raise Refusal(f"{shown}, because of {danger} ({NAME_IT})")
-        if not is_read_only and all(entry.endswith(READ_ONLY) for entry in covering):
-            raise Refusal(f"{shown} other than read-only")
+        if all(entry.endswith(READ_ONLY) for entry in covering) and (not is_read_only or is_labelled):
+            how = "with z or Z, which change labels on the host" if is_read_only else "other than read-only"
+            raise Refusal(f"{shown} {how}")
 
     def _resolve(self, what: str, path: str) -> Place:
+        if (known := self._places.get(path)) is not None:
+            return known
+        if len(self._places) == MOST_PLACES:
+            raise Refusal(f"does not allow more than {MOST_PLACES} directories and devices of the host")
         try:
-            return resolve(path)
+            return self._places.setdefault(path, resolve(path))
         except Unsettled as error:
             raise Refusal(f"does not allow {what} {printable(path)}: {error}") from error
 

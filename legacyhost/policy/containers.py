@@ -36,6 +36,8 @@ HARMLESS_ENDPOINT = harmless("""
 """)
 HARMLESS_LOG_OPTIONS = harmless("max-size max-file labels labels-regex env env-regex tag mode compress max-buffer-size")
 CONTAINER = "container:"
+#: Bytes of a body at the start of a container that dockerd takes for none.
+LONGEST_IGNORED = 7
 
 
 def create(request: Request, limits: Limits) -> None:
@@ -52,6 +54,7 @@ def create(request: Request, limits: Limits) -> None:
     names = [key.casefold() for key, _ in request.members]
     if "image" not in names and not limits.patterns("container", "images").fits_all:
         raise Refusal("does not allow a container without an image")
+    host.unnamed()
 
 
 def start(request: Request, limits: Limits) -> None:
@@ -59,7 +62,10 @@ def start(request: Request, limits: Limits) -> None:
     request.only(("detachKeys",))
     if request.is_bare:
         return
-    look(request.members, "HostConfig", Host(limits).checks())
+    host = Host(limits)
+    look(request.members, "HostConfig", host.checks())
+    if request.members or request.length > LONGEST_IGNORED:
+        host.unnamed()
 
 
 def update(request: Request, limits: Limits) -> None:
@@ -73,6 +79,7 @@ class Host:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._binds = Binds(limits)
+        self._names_network = False
 
     def checks(self) -> dict[str, Check]:
         allowed, switch = self._allowed, self._switch
@@ -95,7 +102,7 @@ class Host:
             "usernsmode": self._namespace("user", "private"),
             "cgroupnsmode": self._namespace("cgroup", "private"),
             "cgroup": self._namespace("cgroup"),
-            "networkmode": lambda value: self.join(text(value, "NetworkMode")),
+            "networkmode": self._mode,
             "maskedpaths": switch("unmasked", "a container with masked paths of its own"),
             "readonlypaths": switch("unmasked", "a container with read-only paths of its own"),
             "sysctls": self._keys("sysctls", "the kernel parameter", "Sysctls"),
@@ -131,12 +138,25 @@ class Host:
             self._shared("network of", name[len(CONTAINER) :])
             return
         allowed = self._limits.patterns("network", "join")
-        if name in ("", "default", "none"):
+        if name == "none":
             return
+        if name in ("", "default"):
+            name = "default" if allowed.fit("default") else "bridge"
         if name == "host" and "host" not in allowed.texts:
             raise Refusal(f"does not allow the network host (join in [rule.network] would have to name it: {allowed})")
         if not allowed.fit(name):
             raise refused("the network", name, "join", allowed, "network")
+
+    def unnamed(self) -> None:
+        """A container that names no network is in dockerd's own, bridge. Raises Refusal."""
+        if not self._names_network:
+            self.join("default")
+
+    def _mode(self, value: object) -> None:
+        name = text(value, "NetworkMode")
+        if name not in ("", "default"):
+            self._names_network = True
+            self.join(name)
 
     def endpoint(self, value: object) -> None:
         """How a container is connected to one network."""
@@ -146,6 +166,7 @@ class Host:
 
     def _endpoints(self, value: object) -> None:
         for name, settings in pairs(value, "EndpointsConfig").items():
+            self._names_network = True
             self.join(name)
             self.endpoint(settings)
 

@@ -23,7 +23,7 @@ POST    /auth                            login
 GET     /containers/json                 read-only containers
 GET     /containers/ps                   read-only containers
 GET     /containers/{**}/json            read-only containers
-GET     /containers/{**}/top             read-only containers
+GET     /containers/{**}/top             read-only containers !top
 GET     /containers/{**}/stats           read-only containers
 GET     /containers/{**}/changes         read-only containers
 GET     /containers/{**}/checkpoints     read-only containers
@@ -115,8 +115,8 @@ GET     /tasks                           read-only swarm
 GET     /tasks/{}                        read-only swarm
 GET     /services/{}/logs                logs swarm
 GET     /tasks/{}/logs                   logs swarm
-GET     /swarm                           swarm
-GET     /swarm/unlockkey                 swarm
+GET     /swarm                           swarm !refused
+GET     /swarm/unlockkey                 swarm !refused
 POST    /swarm/init                      swarm !refused
 POST    /swarm/join                      swarm !refused
 POST    /swarm/leave                     swarm !refused

@@ -19,6 +19,12 @@ ABOUT: Mapping[str, tuple[str, set[str]]] = {
     "network": ("Networks", {"networks", "containers"}),
 }
 
+#: What dockerd finds by an ID, or the beginning of one, as well as by its name.
+_WITH_ID = frozenset({"containers", "exec", "images", "networks", "nodes", "services", "secrets", "configs"})
+
+#: With one of these and no conditions there is a way to be root on the host.
+_HAS_THE_HOST = frozenset({"containers", "exec", "plugins", "swarm"})
+
 
 def sentences(rule: Rule) -> Iterator[str]:
     """What a rule says, line by line."""
@@ -26,6 +32,10 @@ def sentences(rule: Rule) -> Iterator[str]:
     for entry in rule.what:
         yield f"  - {endpoints.GROUPS[entry]} ({entry})" if entry in endpoints.GROUPS else f"  - ask for {entry}"
     if rule.limits is None:
+        if rule.allows and not rule.groups.isdisjoint(_HAS_THE_HOST):
+            yield "Without conditions, and so with the whole host: privileged containers and commands, its directories."
+        if rule.allows and "volumes" in rule.groups:
+            yield "Without conditions: a volume may be any directory of the host, for who may use it in a container."
         return
     for table, (title, groups) in ABOUT.items():
         if rule.named or not rule.groups.isdisjoint(groups | {EVERYTHING}):
@@ -59,6 +69,11 @@ def warnings(policy: Policy) -> Iterator[tuple[Rule, str]]:
         for entry in rule.limits.patterns("container", "binds").texts if rule.limits else ():
             if entry != "*" and (said := _odd_bind(entry.removesuffix(":ro"))):
                 yield rule, said
+        for entry in rule.what if not rule.allows else ():
+            if name := _named_by_hand(entry):
+                yield rule, f"denies {entry}, but not the same by the ID of {name}: better allow only what may be done"
+        if _names_by_build(rule):
+            yield rule, "allows only some images, but also builds that may give any image one of their names"
         if _makes_binds(rule):
             yield rule, "allows the volume option device, with which a local volume is any directory of this host"
 
@@ -103,6 +118,24 @@ def _who(rule: Rule) -> str:
     names = ["whoever has no certificate" if each == NO_CERTIFICATE else each for each in rule.who]
     text = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
     return text[0].upper() + text[1:] if rule.who[0] == NO_CERTIFICATE else text
+
+
+def _named_by_hand(entry: str) -> str:
+    """The name of what has an ID as well, in a path."""
+    method, _, path = entry.rpartition(" ")
+    parts = path.split("/")
+    if len(parts) < 3 or parts[1] not in _WITH_ID or "*" in parts[2]:
+        return ""
+    known = any(path == each.path and method in ("", each.method) for each in endpoints.ALL)
+    return "" if known else parts[2]
+
+
+def _names_by_build(rule: Rule) -> bool:
+    """Whether names of images are given where nobody looks, and decide what may be run."""
+    if rule.limits is None or rule.limits.patterns("container", "images").fits_all:
+        return False
+    is_seen = not rule.limits.flag("build", "buildkit") and not rule.limits.flag("build", "sent_context")
+    return not is_seen and bool(rule.named or rule.groups & {"build", EVERYTHING})
 
 
 def _makes_binds(rule: Rule) -> bool:

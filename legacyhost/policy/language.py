@@ -68,7 +68,7 @@ class Rule:
 def read(text: str) -> Sequence[Rule]:
     """The rules of a policy file. Raises PolicyError."""
     try:
-        content = tomllib.loads(text)
+        content = tomllib.loads(text.removeprefix("\ufeff"))  # editors of other systems begin a file with that
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"the policy is not TOML: {printable(str(error), 200)}") from error
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from legacyhost.policy import containers, volumes
 from legacyhost.policy.limits import Limits
-from legacyhost.policy.patterns import fits_image
+from legacyhost.policy.patterns import fits_image, without_tag
 from legacyhost.policy.request import Check, Refusal, Request, harmless, look, pairs, text
 from legacyhost.wire import printable
 
@@ -38,6 +38,17 @@ def exec_create(request: Request, limits: Limits) -> None:
             f" {printable(str(allowed), 160)}"
         )
     look(request.members, "", HARMLESS_EXEC | {"privileged": privileged})
+
+
+def top(request: Request) -> None:
+    """GET /containers/NAME/top. Raises Refusal.
+
+    dockerd runs the host's ps with these arguments, as root, and shows the lines that have a process of the container's
+    in the column PID. With ``-eorss=PID,args eww`` that is any number, and the environments shown are the host's.
+    """
+    for name, values in request.query.items():
+        if name == "ps_args" and any("=" in value for value in values):
+            raise Refusal("does not allow ps to be given other titles, with which it shows processes of the host")
 
 
 def rename(request: Request, limits: Limits) -> None:
@@ -177,9 +188,12 @@ CHECKS: Mapping[str, Callable[[Request, Limits], None]] = {
 
 
 def _with_tag(found: Mapping[str, Sequence[str]], name: str, tag_name: str) -> str:
-    """A reference as dockerd puts it together of two parameters."""
+    """A reference as dockerd puts it together of two parameters: a tag takes the place of the one in the name."""
     whole, tag = (found.get(key, [""])[0] for key in (name, tag_name))
-    return whole if not tag or not whole else f"{whole}@{tag}" if ":" in tag else f"{whole}:{tag}"
+    if not tag or not whole:
+        return whole
+    repository = whole if "@" in whole else without_tag(whole)
+    return f"{repository}@{tag}" if ":" in tag else f"{repository}:{tag}"
 
 
 def _load(limits: Limits, what: str) -> None:

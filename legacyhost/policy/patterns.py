@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 
 from legacyhost.wire import printable
 
@@ -14,6 +15,8 @@ from legacyhost.wire import printable
 LONGEST = 512
 #: Of both kinds together; each more makes a name that nearly fits more expensive by its length.
 MOST_MIXED = 3
+#: What Docker's own registry is called in the names of images.
+HUB = ("docker.io", "index.docker.io")
 
 
 class Patterns:
@@ -36,6 +39,12 @@ class Patterns:
         if self._starred is None or (self._longest is not None and len(text) > self._longest):
             return False
         return self._starred(text) is not None
+
+    @cached_property
+    def of_hub(self) -> Patterns | None:
+        """Those that are written like long names of images: nothing else is to fit these."""
+        long = [text for text in self.texts if text.startswith((*(f"{hub}/" for hub in HUB), "library/"))]
+        return Patterns(long) if long else None
 
     def __str__(self) -> str:
         return ", ".join(self.texts) or "none"
@@ -60,23 +69,28 @@ def _regex(text: str, flat: bool) -> str:
 def image_name(text: str) -> tuple[str, str]:
     """The shortest name of a repository, and the whole with tag or digest: ``docker.io/library/debian`` is ``debian``.
 
-    A reference without a tag is the one with ``:latest``.
+    A reference without a tag is the one with ``:latest``. Behind ``docker.io/`` what looks like a registry is a name.
     """
     repository, at, digest = text.partition("@")
-    first, slash, _ = repository.partition("/")
-    if slash and first in ("docker.io", "index.docker.io"):
-        repository = repository[len(first) + 1 :]
+    first, slash, behind = repository.partition("/")
+    if slash and first in HUB:
+        repository = f"{HUB[0]}/{behind}" if _names_registry(behind) else behind
         repository = repository.removeprefix("library/") if repository.count("/") == 1 else repository
     elif slash and first == "library" and repository.count("/") == 1:
         repository = repository.removeprefix("library/")
-    colon = repository.rfind(":")
-    tag = repository[colon:] if colon > repository.rfind("/") else ""
-    name = repository[: len(repository) - len(tag)]
+    name = without_tag(repository)
+    tag = repository[len(name) :]
     return name, name + (tag or ("" if at else ":latest")) + at + digest
 
 
+def without_tag(repository: str) -> str:
+    """All before the first colon of the last part: with two of them it is a name for nobody."""
+    colon = repository.find(":", repository.rfind("/") + 1)
+    return repository if colon < 0 else repository[:colon]
+
+
 def fits_image(patterns: Patterns, text: str, *, all_tags: bool = False) -> bool:
-    """Whether a reference to an image fits; a pattern without a tag fits every tag.
+    """Whether a reference to an image fits, by its short or its long name; a pattern without a tag fits every tag.
 
     ``all_tags``: one without a tag stands for all of them, not for ``:latest``.
     """
@@ -84,4 +98,21 @@ def fits_image(patterns: Patterns, text: str, *, all_tags: bool = False) -> bool
         return True
     name, whole = image_name(text)
     is_all = all_tags and "@" not in text and not text.endswith(whole[len(name) :])
-    return patterns.fit(name) or (patterns.fit(whole) and not is_all)
+    if patterns.fit(name) or (patterns.fit(whole) and not is_all):
+        return True
+    long = patterns.of_hub
+    return long is not None and any(
+        long.fit(prefix + name) or (long.fit(prefix + whole) and not is_all) for prefix in _prefixes(name)
+    )
+
+
+def _prefixes(name: str) -> Sequence[str]:
+    """What can stand before the short name of an image without making it another."""
+    if _names_registry(name) or name.startswith(f"{HUB[0]}/"):
+        return ()
+    return (f"{HUB[0]}/",) if "/" in name else (f"{HUB[0]}/library/", f"{HUB[0]}/", "library/")
+
+
+def _names_registry(name: str) -> bool:
+    first, slash, _ = name.partition("/")
+    return bool(slash) and ("." in first or ":" in first or first == "localhost" or first != first.lower())

@@ -28,6 +28,8 @@ LOCAL = frozenset(_LOCAL.split())
 DEVICES = "/dev"
 #: Symbolic links on one way, as in the kernel (path_resolution(7)).
 MOST_LINKS = 40
+#: Characters of a path, as in the kernel, and directories on one way.
+LONGEST, MOST_STEPS = 4096, 500
 #: Who has these has the host, or what this policy is made of.
 DANGEROUS = (
     "/run/docker.sock",
@@ -62,6 +64,8 @@ def resolve(path: str, kind: Callable[[str], str] | None = None) -> Place:
     """
     if not path.startswith("/") or "\0" in path:
         raise Unsettled("it is no absolute path")
+    if len(path) > LONGEST:
+        raise Unsettled("it is longer than a path can be")
     if not standpoint.is_here() and not is_within(_clean(path), DEVICES):
         raise Unsettled(
             "this Docker is on another host than the plugin, which cannot see where that leads ('mounts = true' under"
@@ -71,9 +75,12 @@ def resolve(path: str, kind: Callable[[str], str] | None = None) -> Place:
     if kind("/") not in (*LOCAL, ""):
         return Place(_clean(path), "/")
     left = _parts(_clean(path))  # dockerd settles .. before it looks at any link
-    here, links = "/", 0
+    here, links, steps = "/", 0, 0
     while left:
         name = left.pop(0)
+        steps += 1
+        if steps > MOST_STEPS:
+            raise Unsettled(f"it goes through more than {MOST_STEPS} directories")
         if name == "..":
             here = posixpath.dirname(here)
             continue
@@ -110,8 +117,20 @@ def is_within(path: str, directory: str) -> bool:
 
 
 def endangered(path: str) -> Sequence[str]:
-    """The dangerous places that are in a place, or that it is in."""
-    return [place for place in DANGEROUS if is_within(place, path) or is_within(path, place)]
+    """The dangerous places that are in a place, or that it is in, also where they are links to elsewhere."""
+    return [
+        place
+        for named in DANGEROUS
+        for place in dict.fromkeys((named, _settled(named)))
+        if is_within(place, path) or is_within(path, place)
+    ]
+
+
+def _settled(path: str) -> str:
+    try:
+        return resolve(path).path
+    except Unsettled:
+        return path
 
 
 def _link(path: str) -> str | None:

@@ -7,6 +7,8 @@ what is read here keeps the members of an object as they were sent, and refuses 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +16,10 @@ from typing import NoReturn
 
 from legacyhost.policy.target import Unclear, query
 from legacyhost.wire import printable
+
+#: Entries of a list or map that is looked at, and values in a body: more than any request has, and all are looked at.
+MOST, MOST_VALUES = 1000, 50_000
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class Refusal(Exception):
@@ -52,6 +58,12 @@ class Request:
     def is_bare(self) -> bool:
         """Whether it has certainly no body. Go deletes the header where a body comes in chunks."""
         return self.question.body in (None, b"") and self.question.headers.get("Content-Length") == "0"
+
+    @property
+    def length(self) -> int:
+        """Bytes of the body, as dockerd knows before it has read it: one that comes in chunks may be as long as any."""
+        told = self.question.headers.get("Content-Length")
+        return len(self.question.body or b"") if told is not None else sys.maxsize
 
     @cached_property
     def members(self) -> Members:
@@ -92,7 +104,12 @@ class Request:
 
 
 def members(body: bytes) -> Members:
-    """The one object that a body is. Raises Refusal."""
+    """The one object that a body is. Raises Refusal.
+
+    Each value but the first is behind one of these characters, and takes a hundred bytes where it has two in the body.
+    """
+    if sum(body.count(mark) for mark in (b",", b"[", b"{", b":")) > 2 * MOST_VALUES:
+        raise Refusal(f"does not allow a body with more than {MOST_VALUES} values")
     try:
         value = json.loads(body.decode("utf-8"), object_pairs_hook=Members, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -143,7 +160,7 @@ def text(value: object, where: str) -> str:
     """A string that is one for Go too. Raises Refusal."""
     if not isinstance(value, str):
         raise Refusal(f"does not allow that {where} is no string")
-    if any("\ud800" <= character <= "\udfff" for character in value):
+    if _HALF.search(value):
         raise Refusal(f"does not allow half a character in {where}")
     return value
 
@@ -158,6 +175,8 @@ def items(value: object, where: str) -> Sequence[object]:
         return ()
     if not isinstance(value, list) or isinstance(value, Members):
         raise Refusal(f"does not allow that {where} is no list")
+    if len(value) > MOST:
+        raise Refusal(f"does not allow more than {MOST} entries in {where}")
     return value
 
 
@@ -167,6 +186,8 @@ def pairs(value: object, where: str) -> Mapping[str, object]:
         return {}
     if not isinstance(value, Members):
         raise Refusal(f"does not allow that {where} is no object")
+    if len(value) > MOST:
+        raise Refusal(f"does not allow more than {MOST} entries in {where}")
     found = {text(key, f"a key of {where}"): inner for key, inner in value}
     if len(found) != len(value):
         raise Refusal(f"does not allow the same key twice in {where}")

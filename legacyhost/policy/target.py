@@ -50,6 +50,19 @@ def _split(uri: str) -> tuple[str, str]:
     return path, query
 
 
+def is_before(uri: str, *version: int) -> bool:
+    """Whether a request asks for an older version of the API than that, or for one that cannot be read.
+
+    Without a version it asks for the newest.
+    """
+    try:
+        raw = decoded((uri[found.end() :] if (found := _AUTHORITY.match(uri)) else uri).partition("?")[0])
+        asked = _VERSION.match(raw)
+        return asked is not None and tuple(map(int, asked[0][2:].split("."))) < version
+    except ValueError:
+        return True
+
+
 #: The same text means the same at all times, and most requests are few texts.
 _split_cached = lru_cache(maxsize=512)(_split)
 

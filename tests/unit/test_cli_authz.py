@@ -154,6 +154,13 @@ def test_a_broken_policy_is_status_1(
     assert said in err
 
 
+def test_a_file_without_end_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not read until there is no memory any more."""
+    monkeypatch.setattr("legacyhost.commands.authz.LARGEST", 1 << 20)
+    assert status_of("authz", "check", "/dev/zero") == 1
+    assert "/dev/zero cannot be read: it has more than 1 MiB" in capsys.readouterr().err
+
+
 def test_the_policy_of_a_plugin(etc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In its configuration, in the file that is named there, or the copy of one on another host."""
     configuration = etc / "foo.toml"

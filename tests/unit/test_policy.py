@@ -87,6 +87,10 @@ def test_a_table_is_read_like_a_file() -> None:
         policy.from_table({"rule": None})
 
 
+def test_a_byte_order_mark_is_no_part_of_a_policy() -> None:
+    assert policy.load("\ufeff" + ALLOW).rules[0].name == "a"
+
+
 def test_the_example_is_a_policy_without_anything_odd() -> None:
     """It is read as it is shipped, and no rule in it is hidden by another."""
     read = policy.load(EXAMPLE.read_text("utf-8"))
@@ -199,8 +203,11 @@ def test_read_only_changes_nothing_and_gives_nothing_away() -> None:
         ("index.docker.io/a/b", "a/b", "a/b:latest"),
         ("nas:5000/a", "nas:5000/a", "nas:5000/a:latest"),
         ("nas:5000/a:1@sha256:0", "nas:5000/a", "nas:5000/a:1@sha256:0"),
+        ("debian:12:13", "debian", "debian:12:13"),
         ("debian@sha256:0", "debian", "debian@sha256:0"),
         ("docker.io/library/a/b", "library/a/b", "library/a/b:latest"),
+        ("docker.io/reg.example/a", "docker.io/reg.example/a", "docker.io/reg.example/a:latest"),
+        ("index.docker.io/localhost/a:1", "docker.io/localhost/a", "docker.io/localhost/a:1"),
         ("", "", ":latest"),
     ],
 )
@@ -219,6 +226,13 @@ def test_images_have_one_name(text: str, name: str, whole: str) -> None:
         ("reg.example/*", ["reg.example/a"], ["reg.example/a/b"]),
         ("*", ["anything/at/all"], []),
         ("a.b/c", ["a.b/c"], ["axb/c"]),
+        ("docker.io/library/debian:12", ["debian:12", "library/debian:12"], ["debian:13", "docker.io/x/debian:12"]),
+        ("docker.io/debian", ["debian:12"], ["docker.io/a/debian", "a.b/debian"]),
+        ("library/debian", ["debian"], ["a.b/library/debian"]),
+        ("docker.io/a/b", ["a/b:1"], ["b", "a.b/a/b"]),
+        ("docker.io/**", ["debian", "a/b", "docker.io/a.b/c"], ["a.b/c", "localhost/c"]),
+        ("a.b/**", ["a.b/c"], ["docker.io/a.b/c", "index.docker.io/a.b/c:1"]),
+        ("localhost/**", ["localhost/c"], ["docker.io/localhost/c"]),
         ("a*b*c", ["abc", "aabbcc", "axbxbxc"], ["acb", "ab/c", "abcd"]),
         ("**/b/**/c", ["a/b/x/c", "a/b/b/c/c"], ["b/x/c", "a/b/c"]),
         ("**/a*:1*", ["x/y/ab:12", "x/a:1"], ["a:1", "x/b/c:1"]),
@@ -316,6 +330,18 @@ def test_names_of_containers() -> None:
         assert read.decide(policy.Question("", "POST", path, {}, b'{"Cmd":["a"]}')).allowed is allowed
 
 
+def test_it_is_said_who_has_the_host() -> None:
+    """Who may make containers, and is under no condition."""
+    for rule, said in (
+        ('allow = ["exec"]', True),
+        ('allow = ["containers"]\n[rule.container]', False),
+        ('allow = ["read-only", "volumes"]', False),
+        ('deny = ["exec"]', False),
+    ):
+        (read,) = policy.load(f"[[rule]]\n{rule}\n").rules
+        assert any("the whole host" in sentence for sentence in explain.sentences(read)) is said, rule
+
+
 def test_the_nearest_rule_is_named() -> None:
     """The first that would allow it but for a condition; and where there is none, what is allowed at all."""
     read = policy.load(
@@ -400,5 +426,11 @@ def test_what_is_odd_in_a_policy_is_told(tmp_path: Path) -> None:
     os.chown(closed, 1000, 1000)
     (only,) = explain.warnings(policy.load(text.replace(f'"{tmp_path}/link", "{tmp_path}"', f'"{closed}/data:ro"')))
     assert only[1].endswith(f"nothing below {closed} can be settled until it is open: chmod o+x")
+    (only,) = explain.warnings(policy.load('[[rule]]\ndeny = ["/containers/db/**", "/containers/create", "/info"]\n'))
+    assert only[1].startswith("denies /containers/db/**, but not the same by the ID of db")
+    some = '[[rule]]\nallow = ["build"]\n[rule.container]\nimages = ["a"]\n[rule.build]\n'
+    assert not list(explain.warnings(policy.load(some)))
+    (only,) = explain.warnings(policy.load(f"{some}buildkit = true\n"))
+    assert "builds that may give any image" in only[1]
     (only,) = explain.warnings(policy.load('[[rule]]\nallow = ["volumes"]\n[rule.volume]\noptions = ["*"]\n'))
     assert "option device" in only[1]

@@ -25,7 +25,7 @@ deny = ["/containers/*/exec", "exec"]
 [[rule]]
 name = "web"
 who = ["web"]
-allow = ["GET /containers/*/json", "POST /containers/web-*/restart", "/_ping"]
+allow = ["GET /containers/*/json", "POST /containers/web-*/restart", "POST /containers/web-*/start", "/_ping"]
 
 [[rule]]
 name = "all but the host"
@@ -33,7 +33,24 @@ who = ["dev"]
 allow = ["everything"]
 [rule.container]
 """
+NETWORK = """
+[[rule]]
+allow = ["containers"]
+[rule.network]
+join = ["shop-*"]
+"""
+NAMES = """
+[[rule]]
+allow = ["containers", "images"]
+[rule.container]
+images = ["shop:prod"]
+[rule.image]
+make = ["shop:dev"]
+load = true
+"""
 POLICIES = {
+    "names": policy.load(NAMES),
+    "shop": policy.load(NETWORK),
     **dict.fromkeys(["", "ci", "deploy", "prometheus", "admin", "nobody"], policy.load(EXAMPLE)),
     **dict.fromkeys(["web", "dev"], policy.load(PATHS)),
 }
@@ -105,6 +122,28 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "attaching by websocket": ("prometheus", "GET /containers/a/attach/ws?stdin=1", None, DENY, "no rule allows"),
     "reading a file": ("prometheus", "GET /containers/a/archive?path=/etc/shadow", None, DENY, "no rule allows"),
     "exporting a container": ("prometheus", "GET /containers/a/export", None, DENY, "no rule allows"),
+    "processes": ("prometheus", "GET /containers/a/top?ps_args=-eo%20pid,args", None, ALLOW, ""),
+    "processes of the host by ps": (
+        "prometheus",
+        "GET /containers/a/top?ps_args=-eorss%3DPID,args",
+        None,
+        DENY,
+        "ps to be",
+    ),
+    "processes of the host by ps, twice": (
+        "ci",
+        "GET /containers/a/top?ps_args=a&ps_args=-eorss=PID",
+        None,
+        DENY,
+        "ps to be",
+    ),
+    "processes of the host by ps, for who may all": (
+        "admin",
+        "GET /containers/a/top?ps_args=-orss=PID",
+        None,
+        ALLOW,
+        "",
+    ),
     "saving images": ("prometheus", "GET /images/get?names=a", None, DENY, "no rule allows"),
     "saving one image": ("prometheus", "GET /images/a/b/get", None, DENY, "no rule allows"),
     "secrets": ("prometheus", "GET /secrets", None, DENY, "nobody else"),
@@ -165,6 +204,7 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "a neighbour": ("ci", CREATE, container({"Binds": ["/srv/cix:/x"]}), DENY, "/srv/cix"),
     "dots in a source": ("ci", CREATE, container({"Binds": ["/srv/ci/../../etc:/x"]}), DENY, "that is /etc"),
     "slashes in a source": ("ci", CREATE, container({"Binds": ["//etc:/x"]}), DENY, "etc"),
+    "labelling what is read-only": ("ci", CREATE, container({"Binds": ["/etc/ssl/certs:/x:ro,z"]}), DENY, "labels"),
     "writing to what is read-only": ("ci", CREATE, container({"Binds": ["/etc/ssl/certs:/x"]}), DENY, "read-only"),
     "Docker's socket": ("ci", CREATE, container({"Binds": ["/run/docker.sock:/x"]}), DENY, "docker.sock"),
     "a mount": ("ci", CREATE, mount("bind", "/etc"), DENY, "/etc"),
@@ -217,7 +257,7 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "not UTF-8": ("ci", CREATE, b'{"Image":"a\xff"}', DENY, "plain JSON"),
     "half a character": ("ci", CREATE, b'{"HostConfig":{"Binds":["/srv/ci/\\ud800:/x"]}}', DENY, "half a character"),
     "a byte order mark": ("ci", CREATE, b'\xef\xbb\xbf{"Image":"a"}', DENY, "plain JSON"),
-    "very deep": ("ci", CREATE, b'{"Cmd":' + b"[" * 100_000, DENY, "plain JSON"),
+    "very deep": ("ci", CREATE, b'{"Cmd":' + b"[" * 50_000, DENY, "plain JSON"),
     "a very long number": ("ci", CREATE, b'{"Memory":' + b"9" * 5000 + b"}", DENY, "plain JSON"),
     "a list": ("ci", CREATE, [], DENY, "no JSON object"),
     "null": ("ci", CREATE, b"null", DENY, "no JSON object"),
@@ -227,6 +267,18 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     # A HostConfig elsewhere.
     "at the start": ("ci", "POST /v1.23/containers/a/start", {"Privileged": True}, DENY, "privileged"),
     "at the start, unseen": ("ci", "POST /v1.23/containers/a/start chunked", None, DENY, "needs to see the body"),
+    "at the start, where only that is allowed": (
+        "web",
+        "POST /v1.23/containers/web-1/start",
+        {"Privileged": True},
+        DENY,
+        "start with other",
+    ),
+    "the same unseen": ("web", "POST /v1.18/containers/web-1/start chunked", None, DENY, "start with other"),
+    "the same of a version that is none": ("web", "POST /v..1/containers/web-1/start", {}, DENY, "start with other"),
+    "a start, where only that is allowed": ("web", "POST /v1.23/containers/web-1/start", None, ALLOW, ""),
+    "the same by a newer client": ("web", "POST /v1.24/containers/web-1/start", {}, ALLOW, ""),
+    "the same by curl": ("web", "POST /containers/web-1/start chunked", None, ALLOW, ""),
     "at the start, none": ("ci", "POST /containers/a/start", None, ALLOW, ""),
     "a checkpoint's directory": ("ci", "POST /containers/a/start?checkpoint-dir=/etc", None, DENY, "checkpoint-dir"),
     "in an update": ("ci", "POST /containers/a/update", {"Devices": [{"PathOnHost": "/dev/sda"}]}, DENY, "/dev/sda"),
@@ -235,6 +287,42 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "a command": ("ci", "POST /containers/a/exec", {"Cmd": ["sh"], "Privileged": False}, ALLOW, ""),
     "a command under a name with a slash": ("web", "POST /containers/a/b/exec", {}, DENY, "no exec"),
     "a command, encoded": ("web", "POST /v1.41/containers/a/e%78ec", {}, DENY, "no exec"),
+    # Networks.
+    "a network that is named": ("shop", CREATE, container({"NetworkMode": "shop-a"}), ALLOW, ""),
+    "no network at all": ("shop", CREATE, container({"NetworkMode": "none"}), ALLOW, ""),
+    "a network as an endpoint": (
+        "shop",
+        CREATE,
+        container(NetworkingConfig={"EndpointsConfig": {"shop-a": {}}}),
+        ALLOW,
+        "",
+    ),
+    "the bridge": ("shop", CREATE, container({"NetworkMode": "bridge"}), DENY, "network bridge"),
+    "the bridge by default": ("shop", CREATE, container({"NetworkMode": "default"}), DENY, "network bridge"),
+    "the bridge by saying nothing": ("shop", CREATE, container(), DENY, "network bridge"),
+    "the bridge as an endpoint": (
+        "shop",
+        CREATE,
+        container({"NetworkMode": "shop-a"}, NetworkingConfig={"EndpointsConfig": {"default": None}}),
+        DENY,
+        "network bridge",
+    ),
+    "the bridge at the start": ("shop", "POST /v1.23/containers/a/start", b"{      }", DENY, "network bridge"),
+    "an object without anything at the start": ("shop", "POST /containers/a/start", {}, ALLOW, ""),
+    # More than anybody needs.
+    "very many values": ("ci", CREATE, b'{"Cmd":[' + b"[]," * 200_000 + b"[]]}", DENY, "more than 50000 values"),
+    "very many binds": ("ci", CREATE, container({"Binds": ["/srv/ci:/x"] * 1001}), DENY, "more than 1000 entries"),
+    "very many volumes": ("ci", CREATE, container(Volumes=dict.fromkeys(map(str, range(1001)))), DENY, "1000 entries"),
+    "very many directories": (
+        "ci",
+        CREATE,
+        container({"Binds": [f"/srv/ci/{number}:/x" for number in range(201)]}),
+        DENY,
+        "more than 200 directories",
+    ),
+    "one directory very often": ("ci", CREATE, container({"Binds": ["/srv/ci/a:/x"] * 1000}), ALLOW, ""),
+    "a very long source": ("ci", CREATE, container({"Binds": ["/srv/ci" + "/a" * 2_000_000 + ":/x"]}), DENY, "longer"),
+    "a very deep source": ("ci", CREATE, container({"Binds": ["/srv/ci" + "/a" * 2_000 + ":/x"]}), DENY, "500 direct"),
     # Images and builds.
     "another image": ("deploy", CREATE, container(Image="evil"), DENY, "image evil"),
     "an image of another tag": ("deploy", CREATE, container(Image="postgres:17"), DENY, "postgres:17"),
@@ -260,6 +348,24 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     ),
     "an import": ("ci", "POST /images/create?fromSrc=-&repo=a chunked", None, ALLOW, ""),
     "another pull": ("deploy", "POST /images/create?fromImage=evil", None, DENY, "evil"),
+    "another pull by its tag": (
+        "deploy",
+        "POST /images/create?fromImage=postgres:16&tag=17",
+        None,
+        DENY,
+        "postgres:17",
+    ),
+    "a pull with its tag twice": ("deploy", "POST /images/create?fromImage=postgres:15&tag=16", None, ALLOW, ""),
+    "another name by its tag": ("names", "POST /images/x/tag?repo=shop:dev&tag=prod", None, DENY, "shop:prod"),
+    "another name of an import": (
+        "names",
+        "POST /images/create?fromSrc=-&repo=shop:dev&tag=prod",
+        [],
+        DENY,
+        "shop:prod",
+    ),
+    "another name of a commit": ("names", "POST /commit?container=a&repo=shop:dev&tag=prod", None, DENY, "shop:prod"),
+    "a name with two tags": ("names", CREATE, container(Image="shop:prod:x"), DENY, "image shop:prod:x"),
     "all tags": ("deploy", "POST /images/create?fromImage=postgres", None, DENY, "postgres"),
     "two names": ("deploy", "POST /images/create?fromImage=postgres:16&fromImage=evil", None, DENY, "twice"),
     "a semicolon": ("deploy", "POST /images/create?fromImage=postgres:16;fromImage=evil", None, DENY, "semicolon"),
@@ -283,6 +389,8 @@ CASES: dict[str, tuple[str, str, object, bool, str]] = {
     "a plugin": ("ci", "POST /plugins/pull?remote=x", [], DENY, "nobody else"),
     "a plugin's settings": ("ci", "POST /plugins/a/b/set", [], DENY, "nobody else"),
     "a plugin, under everything": ("dev", "POST /plugins/pull?remote=x", [], DENY, "nothing looks"),
+    "the token with which a host joins": ("dev", "GET /v1.41/swarm", None, DENY, "nothing looks"),
+    "the key that unlocks": ("dev", "GET /swarm/unlockkey", None, DENY, "nothing looks"),
     "a swarm": ("dev", "POST /swarm/init", {}, DENY, "nothing looks"),
     "a service": ("dev", "POST /services/create", {"TaskTemplate": {}}, DENY, "nothing looks"),
     "another service": ("dev", "POST /services/a/update", {}, DENY, "nothing looks"),
