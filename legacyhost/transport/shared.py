@@ -55,7 +55,10 @@ class Shared:
     def run(self) -> int:
         """Until its end; the exit status."""
         ssh, watched = self._ssh, self._watched
-        write(ssh.requests, HELLO)
+        try:  # noqa: SIM105 - contextlib takes longer to load than all the rest
+            write(ssh.requests, HELLO)
+        except BrokenPipeError:
+            pass  # it has ended, which is noticed below
         os.set_blocking(ssh.requests, False)
         for descriptor in (self._listener.fileno(), ssh.replies, ssh.errors, ssh.ended):
             watched.register(descriptor, select.POLLIN)

@@ -6,6 +6,8 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,8 @@ import pytest
 from fakes import WAIT
 from fakessh import REFUSE, FakeSsh, Line, Start, hosts, until
 
+from legacyhost.drivers.sshfs import TRANSPORT
+from legacyhost.mounts.tools import copied
 from legacyhost.transport.early import ANSWERED, OVER, Early
 
 #: Of OpenSSH, without ssh: what the host has behind the login.
@@ -365,3 +369,25 @@ def test_it_ends_when_nobody_uses_it(start: Start) -> None:
     assert ssh.sharing().wait(WAIT) == 0
     assert not folder.exists()
     assert ssh.running() == []
+
+
+def test_a_login_that_is_refused_at_once_is_said_and_no_defect(tmp_path: Path) -> None:
+    """ssh may have ended before it has been greeted."""
+    (tmp_path / "ssh").write_text("#!/bin/sh\necho 'nas: Connection refused' >&2\nexit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
+    (tmp_path / "folder").mkdir()
+    program = f"""
+import select, sys
+sys.path.insert(0, {str(copied(TRANSPORT, tmp_path).parent)!r})
+from legacyhost.transport import shared
+class Ended(shared.Ssh):
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        select.select([self.ended], [], [])
+shared.Ssh = Ended
+sys.exit(shared.main({str(tmp_path / "folder")!r}, ["nas"]))
+"""
+    argv = [sys.executable, "-I", "-S", "-c", program]
+    ran = subprocess.run(argv, capture_output=True, text=True, timeout=WAIT, env={"PATH": f"{tmp_path}:{os.defpath}"})
+    assert (ran.returncode, ran.stderr) == (1, "nas: Connection refused\n")
+    assert not (tmp_path / "folder").exists()
