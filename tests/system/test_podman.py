@@ -14,10 +14,11 @@ PLAIN = ("--network", "none", "--cgroups", "disabled")
 
 @pytest.fixture
 def podman(installed: Installed) -> Iterator[Installed]:
-    """The machine, with Podman told of the plugin."""
+    """The machine, with Podman told of the plugin, as README has it."""
     path = "/etc/containers/containers.conf.d/60-legacyhost.conf"
     installed.machine.run("mkdir -p /etc/containers/containers.conf.d")
-    installed.machine.write(path, '[engine.volume_plugins]\nsshfs = "/run/docker/plugins/sshfs.sock"\n')
+    known = '[engine.volume_plugins]\nsshfs = "/run/docker/plugins/sshfs.sock"\n'
+    installed.machine.write(path, f"[engine]\nvolume_plugin_timeout = 60\n{known}")
     # Podman 4 reads no containers.conf.d of /etc unless containers.conf is there.
     installed.machine.run("test -e /etc/containers/containers.conf || touch /etc/containers/containers.conf")
     yield installed
