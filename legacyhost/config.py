@@ -274,6 +274,11 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(found[3])
 
 
+def joined(host: str, port: int) -> str:
+    """The opposite of host_and_port."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this host can reach that address; of a name it is not known."""
     import ipaddress

@@ -15,7 +15,7 @@ from typing import Any
 
 from legacyhost import log, tls
 from legacyhost.afar import afar
-from legacyhost.config import ListenConfig, host_and_port, is_loopback
+from legacyhost.config import ListenConfig, host_and_port, is_loopback, joined
 from legacyhost.errors import ConfigError
 from legacyhost.gate import Gate
 from legacyhost.remote import Remote, Terms
@@ -264,4 +264,4 @@ def _close(listening: socket.socket) -> None:
 def shown(address: Any) -> str:
     """As it is written in listen.address."""
     host = str(address[0]).removeprefix("::ffff:") if "." in str(address[0]) else str(address[0])
-    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
+    return joined(host, address[1])

@@ -59,11 +59,11 @@ def make(directory: Path, name: str, hosts: Sequence[str], clients: Sequence[str
     try:
         key = _new_key()
         authority = _authority(f"legacyhost {name}", key)
-        _write(draft / CA_KEY, _private(key))
-        _write(draft / CA, _public(authority))
+        disk.write(draft / CA_KEY, _private(key))
+        disk.write(draft / CA, _public(authority))
         server = _new_key()
-        _write(draft / SERVER_KEY, _private(server))
-        _write(draft / SERVER, _public(_signed(name, server.public_key(), authority, key, hosts)))
+        disk.write(draft / SERVER_KEY, _private(server))
+        disk.write(draft / SERVER, _public(_signed(name, server.public_key(), authority, key, hosts)))
         (draft / CLIENTS).mkdir(mode=0o700)
         for client in clients:
             _add(draft, client, authority, key)
@@ -95,10 +95,12 @@ def renew(directory: Path, hosts: Sequence[str], clients: Sequence[str]) -> None
     try:
         old = _certificate(directory / SERVER)
         found = _shown(old)
-        _replace(directory / SERVER, _signed(found.common, old.public_key(), authority, key, hosts or found.hosts))
+        disk.write(
+            directory / SERVER, _public(_signed(found.common, old.public_key(), authority, key, hosts or found.hosts))
+        )
         for client in clients:
             path = directory / CLIENTS / client / CERT
-            _replace(path, _signed(client, _certificate(path).public_key(), authority, key))
+            disk.write(path, _public(_signed(client, _certificate(path).public_key(), authority, key)))
     except OSError as error:
         raise _failed(directory, error) from error
 
@@ -136,31 +138,12 @@ def _add(directory: Path, client: str, authority: x509.Certificate, key: ec.Elli
     draft = _draft(place)
     try:
         own = _new_key()
-        _write(draft / KEY, _private(own))
-        _write(draft / CERT, _public(_signed(client, own.public_key(), authority, key)))
+        disk.write(draft / KEY, _private(own))
+        disk.write(draft / CERT, _public(_signed(client, own.public_key(), authority, key)))
         disk.sync(draft)
         _put(draft, place)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _replace(path: Path, certificate: x509.Certificate) -> None:
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        _write(draft, _public(certificate))
-        draft.replace(path)
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-    disk.sync(path.parent)
 
 
 def _new_key() -> ec.EllipticCurvePrivateKey:

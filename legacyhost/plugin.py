@@ -27,7 +27,7 @@ class Host:
 
     def __init__(self, name: str, paths: Paths, retry: float = RETRY) -> None:
         """``retry``: seconds between two attempts to open what could not be opened."""
-        self.name = self._name = name
+        self.name = name
         #: Told what a configuration that has been read says of the network.
         self.on_listen: Callable[[ListenConfig | None], None] = lambda _: None
         self._paths = paths
@@ -76,7 +76,7 @@ class Host:
             return f"not serving: {refused} (until that is mended, every request is denied)"
         said = [self._parts[section].status for section in self._sections]
         if refused:
-            said = [f"serving {self._name} with the old configuration: {refused}", *(said if len(said) > 1 else [])]
+            said = [f"serving {self.name} with the old configuration: {refused}", *(said if len(said) > 1 else [])]
         return "; ".join(said)
 
     def _try(self, *, is_asked: bool) -> None:
@@ -84,7 +84,7 @@ class Host:
 
         Who calls has the lock for changes.
         """
-        path = self._paths.configuration(self._name)
+        path = self._paths.configuration(self.name)
         try:
             config = configuration.load(path)
         except PluginError as error:
@@ -118,7 +118,7 @@ class Host:
             self._refuse("; ".join(refused), is_asked=is_asked)
         elif self._is_whole() and (is_asked or not was_serving):
             log.set_level(config.log_level)
-            said = f"the configuration {path} is taken over" if was_serving else f"plugin {self._name} is serving"
+            said = f"the configuration {path} is taken over" if was_serving else f"plugin {self.name} is serving"
             log.event(log.INFO, said)
 
     def _part(self, section: str) -> Part:
@@ -127,11 +127,11 @@ class Host:
             if section == "volume":
                 from legacyhost.parts.volume import VolumePart
 
-                self._parts[section] = VolumePart(self._name, self._paths, self._lost)
+                self._parts[section] = VolumePart(self.name, self._paths, self._lost)
             else:
                 from legacyhost.parts.authz import AuthzPart
 
-                self._parts[section] = AuthzPart(self._name, self._paths, self._say_status)
+                self._parts[section] = AuthzPart(self.name, self._paths, self._say_status)
         return self._parts[section]
 
     def _is_whole(self) -> bool:
@@ -150,22 +150,22 @@ class Host:
             if not parts and LASTING in names:
                 served = _left(names, self._refused)
             gone = [name for name in known if name not in {surface.implements for surface, _ in served}]
-            hidden = _left(gone, f"{self._name}.toml has no section for this any more")
+            hidden = _left(gone, f"{self.name}.toml has no section for this any more")
             is_out = all(isinstance(one, Nobody) for _, one in served)
             reason = self._refused or next((part.trouble for part in parts if part.trouble), "")
             self._say_not_serving(reason, is_all=is_out)
             if is_out:
-                self._served, self.current = ([], []), NotServingPlugin(self._name, reason)
+                self._served, self.current = ([], []), NotServingPlugin(self.name, reason)
             elif (served, hidden) != self._served:
                 self._served = (served, hidden)
-                self.current = Plugin(self._name, served, hidden, self._advertised.record)
+                self.current = Plugin(self.name, served, hidden, self._advertised.record)
 
     def _say_not_serving(self, reason: str, *, is_all: bool) -> None:
         """Once for each reason."""
         said = "" if self._is_whole() else reason
         if said and said != self._said:
             what = "" if is_all or not self._sections else " volumes"
-            log.event(log.ERROR, f"plugin {self._name} is not serving{what}: {said}")
+            log.event(log.ERROR, f"plugin {self.name} is not serving{what}: {said}")
         self._said = said
 
     def _say_status(self) -> None:

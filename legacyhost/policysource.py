@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,11 +164,7 @@ def _options(section: AuthzConfig) -> dict[str, str]:
 def _content(path: Path, limit: int = LARGEST) -> bytes:
     """Of a file of this host. Raises Failed."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Failed(f"the policy {path} is not a file")
-            content = file.read(limit + 1)
+        content = disk.read(path, limit + 1)
     except FileNotFoundError as error:
         raise _Missing(f"there is no policy {path}") from error
     except OSError as error:

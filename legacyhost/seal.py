@@ -5,14 +5,12 @@ A file beside record and backup says what both are, to the byte, when they have 
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from legacyhost import __version__
+from legacyhost import __version__, disk
 from legacyhost.record import BESIDE
 
 FILE = "volumes.checked"
@@ -28,7 +26,7 @@ def take(directory: Path, *names: str) -> bool:
     """
     path = directory / FILE
     try:
-        said = _content(path, LONGEST)
+        said = disk.read(path, LONGEST)
         path.unlink()
     except OSError:
         return False
@@ -43,13 +41,7 @@ def put(directory: Path, check: Callable[[], bool], *names: str) -> None:
     description = _description(directory, names)
     if not description or not check() or description != _description(directory, names):
         return
-    draft = directory / f"{FILE}.new"
-    draft.unlink(missing_ok=True)
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(description)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(directory / FILE)
+    disk.write(directory / FILE, description)
 
 
 def _description(directory: Path, names: tuple[str, ...]) -> bytes:
@@ -58,18 +50,10 @@ def _description(directory: Path, names: tuple[str, ...]) -> bytes:
     for name in names:
         path = Path(os.path.realpath(directory / name))
         try:
-            content = _content(path)
+            content = disk.read(path)
         except OSError:
             return b""
         if any(os.path.lexists(f"{path}{suffix}") for suffix in BESIDE):
             return b""
         parts.append(f"{name} {len(content)} {zlib.crc32(content):08x}")
     return "\n".join([*parts, ""]).encode()
-
-
-def _content(path: Path, limit: int = -1) -> bytes:
-    """Of a file, which is the only thing that is waited for. Raises OSError."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "not a file")
-        return file.read(limit)

@@ -119,7 +119,7 @@ def _spec(options: argparse.Namespace) -> int:
         host, port = _asked(options.address, "127.0.0.1", listen)
         if not configuration.is_loopback(host):
             raise InvalidRequest(f"the plugin listens without TLS, and so only on loopback; {host} is not")
-        files: Mapping[str, bytes] = {f"{options.plugin}.spec": f"tcp://{_joined(host, port)}\n".encode()}
+        files: Mapping[str, bytes] = {f"{options.plugin}.spec": f"tcp://{configuration.joined(host, port)}\n".encode()}
     else:
         files = _with_certificates(options, directory, client, listen)
     if options.output is not None:
@@ -159,7 +159,7 @@ def _with_certificates(
     there = f"{DOCKER}/{name}"
     says = {
         "Name": name,
-        "Addr": f"https://{_joined(host, port)}",
+        "Addr": f"https://{configuration.joined(host, port)}",
         "TLSConfig": {
             "InsecureSkipVerify": False,
             "CAFile": f"{there}/{pki.CA}",
@@ -243,7 +243,3 @@ def _host(text: str) -> str:
         if len(text) < 254 and re.fullmatch(rf"{label}(?:\.{label})*", text, re.ASCII) and not text.isdecimal():
             return text.lower()
     raise InvalidRequest(f"{printable(text)!r} is neither the name of a host nor an address")
-
-
-def _joined(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

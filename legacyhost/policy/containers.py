@@ -88,7 +88,7 @@ class Host:
             "mounts": self._binds.mounts,
             "volumedriver": lambda value: volume_driver(self._limits, text(value, "VolumeDriver")),
             "volumesfrom": self._share("VolumesFrom", lambda entry: entry.partition(":")[0]),
-            "links": self._share("Links", lambda entry: entry.partition(":")[0].strip("/")),
+            "links": self._links(),
             "privileged": switch("privileged", "a privileged container"),
             "capadd": allowed("capabilities", "the capability", _capability),
             "capabilities": allowed("capabilities", "the capability", _capability),
@@ -120,9 +120,8 @@ class Host:
 
     def image(self, value: object) -> None:
         name = text(value, "Image")
-        allowed = self._limits.patterns("container", "images")
-        if not fits_image(allowed, name):
-            raise refused("the image", name, "images", allowed)
+        if not fits_image(self._limits.patterns("container", "images"), name):
+            raise self._limits.refusal("the image", name, "container", "images")
 
     def anonymous(self, value: object) -> None:
         for path in pairs(value, "Volumes"):
@@ -145,7 +144,7 @@ class Host:
         if name == "host" and "host" not in allowed.texts:
             raise Refusal(f"does not allow the network host (join in [rule.network] would have to name it: {allowed})")
         if not allowed.fit(name):
-            raise refused("the network", name, "join", allowed, "network")
+            raise self._limits.refusal("the network", name, "network", "join")
 
     def unnamed(self) -> None:
         """A container that names no network is in dockerd's own, bridge. Raises Refusal."""
@@ -161,8 +160,7 @@ class Host:
     def endpoint(self, value: object) -> None:
         """How a container is connected to one network."""
         options = self._keys("options", "the option of a network", "DriverOpts", "network")
-        links = self._share("Links", lambda entry: entry.partition(":")[0].strip("/"))
-        look(value, "EndpointsConfig", HARMLESS_ENDPOINT | {"driveropts": options, "links": links})
+        look(value, "EndpointsConfig", HARMLESS_ENDPOINT | {"driveropts": options, "links": self._links()})
 
     def _endpoints(self, value: object) -> None:
         for name, settings in pairs(value, "EndpointsConfig").items():
@@ -184,7 +182,7 @@ class Host:
         def check(value: object) -> None:
             for entry in texts(value, what.removeprefix("the ")):
                 if not formed.fit(form(entry)) and not (setting == "capabilities" and "ALL" in formed.texts):
-                    raise refused(what, entry, setting, allowed)
+                    raise self._limits.refusal(what, entry, "container", setting)
 
         return check
 
@@ -194,7 +192,7 @@ class Host:
         def check(value: object) -> None:
             entry = text(value, what.removeprefix("the "))
             if entry and not allowed.fit(entry):
-                raise refused(what, entry, setting, allowed)
+                raise self._limits.refusal(what, entry, "container", setting)
 
         return check
 
@@ -204,7 +202,7 @@ class Host:
         def check(value: object) -> None:
             for name in pairs(value, where):
                 if not allowed.fit(name):
-                    raise refused(what, name, setting, allowed, table)
+                    raise self._limits.refusal(what, name, table, setting)
 
         return check
 
@@ -217,11 +215,14 @@ class Host:
                 self._shared(f"{kind} namespace of", mode[len(CONTAINER) :])
             elif mode == "host":
                 if not allowed.fit(kind):
-                    raise refused(f"the {kind} namespace of", "the host", "host_namespaces", allowed)
+                    raise self._limits.refusal(f"the {kind} namespace of", "the host", "container", "host_namespaces")
             elif mode and mode not in harmless:
                 raise Refusal(f"does not allow the {kind} namespace {printable(mode)}, which it does not know")
 
         return check
+
+    def _links(self) -> Check:
+        return self._share("Links", lambda entry: entry.partition(":")[0].strip("/"))
 
     def _share(self, where: str, name_of: Callable[[str], str]) -> Check:
         def check(value: object) -> None:
@@ -231,9 +232,8 @@ class Host:
         return check
 
     def _shared(self, what: str, name: str) -> None:
-        allowed = self._limits.patterns("container", "share_with")
-        if not allowed.fit(name):
-            raise refused(f"the {what} the container", name, "share_with", allowed)
+        if not self._limits.patterns("container", "share_with").fit(name):
+            raise self._limits.refusal(f"the {what} the container", name, "container", "share_with")
 
     def _devices(self, value: object) -> None:
         for each in items(value, "Devices"):
@@ -267,13 +267,6 @@ class Host:
     def _oom_score(self, value: object) -> None:
         if not isinstance(value, int) or (value < 0 and not self._limits.flag("container", "oom_protected")):
             raise Refusal("does not allow a container that the kernel spares (oom_protected in [rule.container] would)")
-
-
-def refused(what: str, value: str, setting: str, allowed: Patterns, table: str = "container") -> Refusal:
-    """One value that is not in a list."""
-    return Refusal(
-        f"does not allow {what} {printable(value)}; {setting} in [rule.{table}] allows {printable(str(allowed), 160)}"
-    )
 
 
 def _capability(name: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from legacyhost.policy.patterns import Patterns
+from legacyhost.policy.request import Refusal
+from legacyhost.wire import printable
 
 ANY = ("*",)
 HOST_NAMESPACES = ("pid", "ipc", "uts", "user", "cgroup")
@@ -99,6 +101,11 @@ class Limits:
 
     def patterns(self, table: str, name: str) -> Patterns:
         return self.lists[table, name]
+
+    def refusal(self, what: str, value: str, table: str, name: str) -> Refusal:
+        """Of a value that is not in the list of that setting."""
+        allowed = printable(str(self.patterns(table, name)), 160)
+        return Refusal(f"does not allow {what} {printable(value)}; {name} in [rule.{table}] allows {allowed}")
 
 
 #: Where a slash is a character as any other.

@@ -30,13 +30,9 @@ def exec_create(request: Request, limits: Limits) -> None:
         if value is not False and not limits.flag("exec", "privileged"):
             raise Refusal("does not allow a privileged command (privileged = true in [rule.exec] would)")
 
-    allowed = limits.patterns("exec", "containers")
     container = request.path.removeprefix("/containers/").removesuffix("/exec")
-    if not allowed.fit(container):
-        raise Refusal(
-            f"does not allow commands in the container {printable(container)}; containers in [rule.exec] allows"
-            f" {printable(str(allowed), 160)}"
-        )
+    if not limits.patterns("exec", "containers").fit(container):
+        raise limits.refusal("commands in the container", container, "exec", "containers")
     look(request.members, "", HARMLESS_EXEC | {"privileged": privileged})
 
 
@@ -63,7 +59,7 @@ def pull(request: Request, limits: Limits) -> None:
         _load(limits, "an image that is imported")
         source = request.query.get("fromSrc", [""])[0]
         if source not in ("", "-") and not limits.patterns("build", "remote").fit(source):
-            raise _refused("fetching", source, "remote", limits, "build")
+            raise limits.refusal("fetching", source, "build", "remote")
         if not limits.patterns("image", "make").fits_all:
             _makes(limits, _with_tag(request.parameters, "repo", "tag"))
         return
@@ -72,7 +68,7 @@ def pull(request: Request, limits: Limits) -> None:
     request.only(("fromImage", "tag", "platform", "repo", "message"))
     name = _with_tag(request.parameters, "fromImage", "tag").removesuffix(":")
     if not fits_image(limits.patterns("image", "pull"), name, all_tags=True):
-        raise _refused("pulling", name, "pull", limits)
+        raise limits.refusal("pulling", name, "image", "pull")
 
 
 def load(request: Request, limits: Limits) -> None:
@@ -103,10 +99,10 @@ def build(request: Request, limits: Limits) -> None:
     network = found.get("networkmode", [""])[0] or "default"
     allowed = limits.patterns("build", "networks")
     if not allowed.fit(network) or (network not in ("none", "bridge", "default") and network not in allowed.texts):
-        raise _refused("the network", network, "networks", limits, "build")
+        raise limits.refusal("the network", network, "build", "networks")
     remote = found.get("remote", [""])[0]
     if remote and remote != "client-session" and not limits.patterns("build", "remote").fit(remote):
-        raise _refused("fetching", remote, "remote", limits, "build")
+        raise limits.refusal("fetching", remote, "build", "remote")
     if found.get("version", ["1"])[0] == "2" or remote == "client-session":
         buildkit(request, limits)
     if not request.is_bare and not limits.flag("build", "sent_context"):
@@ -128,12 +124,12 @@ def network(request: Request, limits: Limits) -> None:
     def driver(value: object) -> None:
         name = text(value, "Driver") or "bridge"
         if not limits.patterns("network", "drivers").fit(name):
-            raise _refused("the network driver", name, "drivers", limits, "network")
+            raise limits.refusal("the network driver", name, "network", "drivers")
 
     def options(value: object) -> None:
         for name in pairs(value, "Options"):
             if not limits.patterns("network", "options").fit(name):
-                raise _refused("the network option", name, "options", limits, "network")
+                raise limits.refusal("the network option", name, "network", "options")
 
     def ipam_driver(value: object) -> None:
         if text(value, "IPAM.Driver") not in ("", "default"):
@@ -203,9 +199,4 @@ def _load(limits: Limits, what: str) -> None:
 
 def _makes(limits: Limits, name: str) -> None:
     if name and not fits_image(limits.patterns("image", "make"), name):
-        raise _refused("giving an image the name", name, "make", limits)
-
-
-def _refused(what: str, value: str, setting: str, limits: Limits, table: str = "image") -> Refusal:
-    allowed = printable(str(limits.patterns(table, setting)), 160)
-    return Refusal(f"does not allow {what} {printable(value)}; {setting} in [rule.{table}] allows {allowed}")
+        raise limits.refusal("giving an image the name", name, "image", "make")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from legacyhost.policy.limits import Limits
 from legacyhost.policy.request import Check, Refusal, Request, look, pairs, text
-from legacyhost.wire import printable
 
 
 def create(request: Request, limits: Limits) -> None:
@@ -21,7 +20,7 @@ def create(request: Request, limits: Limits) -> None:
 def volume_name(limits: Limits, name: str) -> None:
     allowed = limits.patterns("volume", "names")
     if name and not allowed.fit(name):
-        raise _refused("the volume", name, "names", limits)
+        raise limits.refusal("the volume", name, "volume", "names")
     if not name and not allowed.fits_all:
         raise Refusal("does not allow a volume without a name")
 
@@ -29,16 +28,11 @@ def volume_name(limits: Limits, name: str) -> None:
 def volume_driver(limits: Limits, name: str) -> None:
     """Raises Refusal; no name is Docker's own driver, local."""
     if not limits.patterns("volume", "drivers").fit(name or "local"):
-        raise _refused("the volume driver", name or "local", "drivers", limits)
+        raise limits.refusal("the volume driver", name or "local", "volume", "drivers")
 
 
 def volume_options(limits: Limits, value: object) -> None:
     """Options by name. Those of the driver local make any directory of the host a volume (o=bind). Raises Refusal."""
     for name in pairs(value, "the options of a volume"):
         if not limits.patterns("volume", "options").fit(name):
-            raise _refused("the volume option", name, "options", limits)
-
-
-def _refused(what: str, value: str, setting: str, limits: Limits) -> Refusal:
-    allowed = printable(str(limits.patterns("volume", setting)), 160)
-    return Refusal(f"does not allow {what} {printable(value)}; {setting} in [rule.volume] allows {allowed}")
+            raise limits.refusal("the volume option", name, "volume", "options")

@@ -35,7 +35,7 @@ MAY_KNOW = {
     "legacyhost.disk": {"log"},
     "legacyhost.record": {"disk"},
     "legacyhost.backup": {"disk", "record", "log"},
-    "legacyhost.seal": {"record"},
+    "legacyhost.seal": {"disk", "record"},
     "legacyhost.state": {"errors", "disk", "record", "backup", "seal", "unchanged"},
     "legacyhost.restore": {"errors", "disk", "record", "backup", "state"},
     "legacyhost.rpc": {"errors", "wire"},

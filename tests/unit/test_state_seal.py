@@ -172,7 +172,7 @@ def test_what_changes_during_the_check_is_not_said_to_be_checked(tmp_path: Path)
 def test_a_stop_does_not_fail_for_it(stopped: Path) -> None:
     """Nothing is lost where nothing can be written: the next start looks."""
     state = State(stopped)
-    (stopped / f"{seal.FILE}.new").mkdir()
+    (stopped / f".{seal.FILE}.new").mkdir()
     state.finish()
     assert not (stopped / seal.FILE).exists()
 
