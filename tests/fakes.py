@@ -6,6 +6,7 @@ Each keeps its state in public attributes for tests to look at, and every step c
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -29,6 +30,38 @@ from legacyhost.volumes import Volumes
 
 #: Seconds after which a test gives up waiting for what should have happened at once.
 WAIT = 20.0
+
+
+def until(is_so: Callable[[], object]) -> None:
+    """Wait for another thread to have done what it does at once."""
+    end = time.monotonic() + WAIT
+    while not is_so():
+        assert time.monotonic() < end, "it has not come about"
+        threading.Event().wait(0.005)
+
+
+class Logged(logging.Handler):
+    """What is logged at that level or a worse one, while the ``with`` block runs."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.records: list[logging.LogRecord] = []
+        self.messages: list[str] = []
+        self._logger = logging.getLogger("legacyhost")
+        self._before = self._logger.level
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+        self.messages.append(record.getMessage())
+
+    def __enter__(self) -> Logged:
+        self._logger.addHandler(self)
+        self._logger.setLevel(self.level)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._before)
 
 
 class Gate(AbstractContextManager["Gate"]):

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 
 import pytest
+from fakes import Logged
 
 from legacyhost import policy
 from legacyhost.authorizer import Authorizer, Refusal, Settings
@@ -37,18 +38,8 @@ def policies() -> Policies:
 
 @pytest.fixture
 def logged() -> Iterator[list[logging.LogRecord]]:
-    kept: list[logging.LogRecord] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            kept.append(record)
-
-    logger, keep = logging.getLogger("legacyhost"), Keep()
-    logger.addHandler(keep)
-    logger.setLevel(logging.INFO)
-    yield kept
-    logger.removeHandler(keep)
-    logger.setLevel(logging.NOTSET)
+    with Logged(logging.INFO) as kept:
+        yield kept.records
 
 
 def ask(

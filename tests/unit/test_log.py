@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from fakes import World
+from fakes import Logged, World
 from falcon import testing
 from namespace import in_own_namespace
 
@@ -40,18 +40,8 @@ def client(world: World) -> testing.TestClient:
 @pytest.fixture
 def records() -> Iterator[list[logging.LogRecord]]:
     """What is logged, at the level the configuration would set."""
-    kept: list[logging.LogRecord] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            kept.append(record)
-
-    logger, keep = logging.getLogger("legacyhost"), Keep()
-    logger.addHandler(keep)
-    logger.setLevel(log.DEBUG)
-    yield kept
-    logger.removeHandler(keep)
-    logger.setLevel(logging.NOTSET)
+    with Logged(logging.DEBUG) as kept:
+        yield kept.records
 
 
 def ask(client: testing.TestClient, rpc: str, **fields: object) -> testing.Result:

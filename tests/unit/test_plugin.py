@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fakes import WAIT
+from fakes import Logged, until
 from namespace import in_own_namespace
 
 from legacyhost.config import Paths, VolumeConfig
@@ -49,17 +47,8 @@ def paths(tmp_path: Path) -> CountedPaths:
 @pytest.fixture
 def messages() -> Iterator[list[str]]:
     """What the log has, at the level of an error or worse."""
-    kept: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            kept.append(record.getMessage())
-
-    logger, keep = logging.getLogger("legacyhost"), Keep(logging.ERROR)
-    logger.addHandler(keep)
-    yield kept
-    logger.removeHandler(keep)
-    logger.setLevel(logging.NOTSET)
+    with Logged(logging.ERROR) as kept:
+        yield kept.messages
 
 
 def write(paths: Paths, content: str) -> None:
@@ -67,14 +56,6 @@ def write(paths: Paths, content: str) -> None:
     draft = paths.etc / "draft"
     draft.write_text(content)
     draft.replace(paths.etc / "foo.toml")
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait for another thread to have done what it does at once."""
-    end = time.monotonic() + WAIT
-    while not is_so():
-        assert time.monotonic() < end, "it has not come about"
-        threading.Event().wait(0.005)
 
 
 def ask(host: Host, rpc: str, body: bytes = b"{}") -> object:

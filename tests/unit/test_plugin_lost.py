@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import WAIT
+from fakes import until
 
 from legacyhost.config import Paths
 from legacyhost.errors import NotServing, PluginError
@@ -39,13 +37,6 @@ def host(tmp_path: Path) -> Host:
 
 def is_serving(host: Host) -> bool:
     return not isinstance(host.current, NotServingPlugin)
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT
-    while not is_so():
-        assert time.monotonic() < end, "it has not come about"
-        threading.Event().wait(0.005)
 
 
 @pytest.mark.parametrize("harm", ["deleted", "replaced"])

@@ -7,12 +7,11 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fakes import WAIT
+from fakes import WAIT, until
 
 from legacyhost.advertised import FILE
 from legacyhost.afar import afar
@@ -64,13 +63,6 @@ def reason(host: Host) -> str:
     answer = host.current.call("AuthZPlugin.AuthZReq", PING)
     assert answer["Allow"] is False
     return str(answer["Msg"])
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT
-    while not is_so():
-        assert time.monotonic() < end, "it has not come about"
-        threading.Event().wait(0.005)
 
 
 def spoil_record(paths: Paths) -> Path:

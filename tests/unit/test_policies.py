@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fakes import WAIT, Gate
+from fakes import WAIT, Gate, Logged, until
 
 from legacyhost import policies as following
 from legacyhost import policy
@@ -33,23 +32,8 @@ def paths(tmp_path: Path) -> Paths:
 
 @pytest.fixture
 def messages() -> Iterator[list[str]]:
-    kept: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            kept.append(record.getMessage())
-
-    logger, keep = logging.getLogger("legacyhost"), Keep(logging.WARNING)
-    logger.addHandler(keep)
-    yield kept
-    logger.removeHandler(keep)
-
-
-def until(is_so: Callable[[], object]) -> None:
-    end = time.monotonic() + WAIT
-    while not is_so():
-        assert time.monotonic() < end, "it has not come about"
-        threading.Event().wait(0.005)
+    with Logged(logging.WARNING) as kept:
+        yield kept.messages
 
 
 class Elsewhere:

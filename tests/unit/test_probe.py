@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
-from fakes import WAIT, World
+from fakes import WAIT, World, until
 from namespace import in_own_namespace
 
 from legacyhost import convergence
@@ -42,14 +42,6 @@ print("mounted", flush=True)
 while True:
     signal.pause()
 """
-
-
-def until(is_so: Callable[[], bool]) -> None:
-    """Wait for another thread to have done what it does at once."""
-    end = time.monotonic() + WAIT
-    while not is_so():
-        assert time.monotonic() < end, "it has not come about"
-        time.sleep(0.005)
 
 
 @contextmanager
