@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .rows import BEFORE, Row, Target
-from .world import BARE, LEGACYHOST, RCLONE, RCLONE_SID, RELAYED, SFTP, SSH, SSHFS, UNIT
+from .world import BARE, FRESH, LEGACYHOST, RCLONE, RCLONE_SID, RELAYED, SFTP, SSH, SSHFS, UNIT
 
 Measured = Mapping[str, Mapping[str, Sequence[float]]]
 #: How many runs are kept; the newest is 1.
@@ -28,6 +28,7 @@ COLOURS = {
     BEFORE: "#88aacc",
     SSHFS: "#cc6633",
     RELAYED: "#e0a080",
+    FRESH: "#f0c0a0",
     RCLONE: "#999999",
     RCLONE_SID: "#bbbbbb",
     SSH: "#77aa55",

@@ -23,11 +23,15 @@ SSHFS, SSH, SFTP, LOCAL = "sshfs", "ssh", "sftp", "local"
 #: sshfs with legacyhost's cipher, and a process between it and ssh that only copies: what any look at requests costs.
 #: (Not cat, which does not expect that ssh makes their socket one that does not wait.)
 RELAYED = "sshfs+relay"
+#: sshfs that keeps names and sizes no longer than legacyhost does: what it costs to see what others change.
+FRESH = "sshfs+fresh"
+TIMES = "auto_cache,dcache_timeout=3,ac_attr_timeout=0"
 COPY = "vec($in, 0, 1) = 1; while (1) { select($ready = $in, undef, undef, undef);"
 COPY += " $got = sysread STDIN, $data, 65536; next if !defined $got; last if !$got; syswrite STDOUT, $data; }"
 RELAY = f"#!/bin/sh\nperl -e '{COPY}' | exec ssh \"$@\"\n"
 #: A unit with a mount's sandbox in which Python only begins: what a mount takes before sshfs is begun; without one.
 UNIT, BARE = "unit", "bare unit"
+BY_HAND = (SSHFS, RELAYED, FRESH)
 RCLONES = (RCLONE, RCLONE_SID)
 INSIDE = "/root/inside"
 #: A copy: what measures shares no memory with what is measured.
@@ -304,11 +308,11 @@ class World:
             return self._mounted[subject, name]
         if subject == LOCAL:
             where = f"{self.home}/data"
-        elif subject in (SSHFS, RELAYED):
+        elif subject in BY_HAND:
             where = f"/mnt/{subject}-{name}"
             self.machine.run(["mkdir", "-p", where])
-            more = ["-o", f"Ciphers={CIPHER},ssh_command=/root/relay"] if subject == RELAYED else []
-            self.machine.run([*self.sshfs("data", self.end(line)), *more, where])
+            more = {RELAYED: f"Ciphers={CIPHER},ssh_command=/root/relay", FRESH: TIMES}.get(subject, "rw")
+            self.machine.run([*self.sshfs("data", self.end(line)), "-o", more, where])
         else:
             if self.is_first(f"{subject} {name}"):
                 self.create(subject, name, self.end(line), full=full)
@@ -331,7 +335,7 @@ class World:
 
     def _unmount(self, subject: str, name: str) -> None:
         where = self._mounted.pop((subject, name), None)
-        if where and subject in (SSHFS, RELAYED):
+        if where and subject in BY_HAND:
             self.machine.wait_for(["umount", where])
         elif where and subject != LOCAL:
             self.probe("calls.unmount", self.socket(subject), name)
