@@ -56,7 +56,8 @@ class Authorizer:
         if known.policy is not None:
             return known.policy.decide(question)
         why = (
-            f"there is no policy to allow anything by: {known.why_not}; then: systemctl reload legacyhost@{self._name}"
+            f"there is no policy to allow anything by: {known.why_not} (it is tried again every few seconds; at once:"
+            f" systemctl reload legacyhost@{self._name})"
         )
         return policy.Decision(allowed=False, rule="", reason=why, path=question.uri.partition("?")[0])
 

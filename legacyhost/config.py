@@ -16,6 +16,8 @@ from legacyhost.wire import nearest, printable
 
 LEVELS = {"debug": log.DEBUG, "info": log.INFO, "warning": log.WARNING, "error": log.ERROR}
 SCOPES = ("local", "global")
+#: What ``legacyhost pki`` makes, in a directory for each plugin.
+PKI, CA, SERVER, SERVER_KEY = "pki", "ca.pem", "server.pem", "server-key.pem"
 #: What a section [authz] may have of a policy's own, in place of the name of one.
 RULES = ("rule",)
 #: Which decisions are logged: denials and what changes something, denials alone, every one.
@@ -50,7 +52,7 @@ class Paths:
 
     def pki(self, plugin: str) -> Path:
         """The certificates that ``legacyhost pki`` makes."""
-        return self.etc / "pki" / plugin
+        return self.etc / PKI / plugin
 
     def configuration(self, plugin: str) -> Path:
         return self.etc / f"{plugin}.toml"
@@ -177,9 +179,7 @@ def _authz(section: Mapping[str, object]) -> AuthzConfig:
     decisions = _text(section, "log", "changes", "authz.")
     if decisions not in DECISIONS:
         raise ValueError(f"authz.log has to be {', '.join(DECISIONS[:-1])} or {DECISIONS[-1]}")
-    is_dry, refresh = section.get("dry_run", False), section.get("refresh", 300)
-    if not isinstance(is_dry, bool):
-        raise ValueError("authz.dry_run has to be true or false")
+    is_dry, refresh = _switch(section, "dry_run", "authz."), section.get("refresh", 300)
     if type(refresh) is not int or refresh not in REFRESH:
         raise ValueError(f"authz.refresh has to be a number of seconds from {REFRESH[0]} to {REFRESH[-1]}")
     made = AuthzConfig(
@@ -243,8 +243,8 @@ def _listen(section: object, path: Path) -> ListenConfig:
             raise ValueError(f"listen.plain needs a loopback address such as 127.0.0.1, and {host} is none")
     if plain and (given := [key for key in (*files, "clients") if key in section]):
         raise ValueError(f"listen.{given[0]} has no meaning with listen.plain, which has no certificates")
-    own = path.parent / "pki" / path.stem
-    names = {"ca": own / "ca.pem", "certificate": own / "server.pem", "key": own / "server-key.pem"}
+    own = path.parent / PKI / path.stem
+    names = {"ca": own / CA, "certificate": own / SERVER, "key": own / SERVER_KEY}
     for key in files:
         text = _text(section, key, str(names[key]), "listen.")
         if not text or not text.isprintable():

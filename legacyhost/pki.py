@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from legacyhost import disk
+from legacyhost import config, disk
 from legacyhost.errors import Failed, Refused
 
 #: Of the authority and of what it signs; a certificate ends with its authority at the latest.
@@ -29,7 +29,7 @@ AUTHORITY, CERTIFICATE = timedelta(days=3650), timedelta(days=825)
 SKEW = timedelta(hours=1)
 #: Characters of a common name (RFC 5280, ub-common-name).
 LONGEST = 64
-CA, CA_KEY, SERVER, SERVER_KEY = "ca.pem", "ca-key.pem", "server.pem", "server-key.pem"
+CA, CA_KEY, SERVER, SERVER_KEY = config.CA, "ca-key.pem", config.SERVER, config.SERVER_KEY
 CLIENTS, CERT, KEY = "clients", "cert.pem", "key.pem"
 
 _CLIENT_AUTH, _SERVER_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 from legacyhost import config as configuration
 from legacyhost import policysource
-from legacyhost.config import Config
 from legacyhost.doctor import Finding, error, ok, warning
 from legacyhost.doctor.host import Host
 from legacyhost.doctor.services import service_unit
@@ -22,13 +21,13 @@ KEY = "authorization-plugins"
 
 def has_volumes(host: Host, plugin: str) -> bool:
     """Whether it is to serve some, as far as its configuration can be read."""
-    found = _configuration(host, plugin)
+    found = host.configuration(plugin)
     return found is None or found.volume is not None
 
 
 def policy(host: Host, plugin: str) -> Iterator[Finding]:
     """Whether it can be read, from where it is; if not, whether there is a copy of it."""
-    found = _configuration(host, plugin)
+    found = host.configuration(plugin)
     if found is None or found.authz is None:
         return
     path = host.paths.configuration(plugin)
@@ -66,7 +65,7 @@ def _unread(source: policysource.Source, problem: PluginError, mend: str, plugin
 
 def asked(host: Host, plugin: str) -> Iterator[Finding]:
     """Whether Docker asks who has a policy, and nobody who has none."""
-    found, is_asked = _configuration(host, plugin), plugin in plugins(host)
+    found, is_asked = host.configuration(plugin), plugin in plugins(host)
     if found is None:
         return
     path = host.paths.configuration(plugin)
@@ -112,11 +111,3 @@ def _command(host: Host) -> list[str]:
         return host.at(f"/proc/{shown['MainPID']}/cmdline").read_text("utf-8", "replace").split("\0")
     except OSError:
         return shown["ExecStart"].split()
-
-
-def _configuration(host: Host, plugin: str) -> Config | None:
-    """None where the check of that has something to say."""
-    try:
-        return configuration.load(host.paths.configuration(plugin))
-    except ConfigError:
-        return None

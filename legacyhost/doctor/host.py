@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from legacyhost.client import call
-from legacyhost.config import Paths
+from legacyhost.config import Config, Paths, load
 from legacyhost.deadline import Deadline
-from legacyhost.errors import Failed
+from legacyhost.errors import ConfigError, Failed
 from legacyhost.mounts import tools
 from legacyhost.ssh.attempt import Attempt, Late
 
@@ -42,6 +42,13 @@ class Host:
     def at(self, path: str) -> Path:
         """A file of this machine."""
         return self._root / path.lstrip("/")
+
+    def configuration(self, plugin: str) -> Config | None:
+        """None where it cannot be used: the check of that says why."""
+        try:
+            return load(self.paths.configuration(plugin))
+        except ConfigError:
+            return None
 
     def run(self, argv: Sequence[str], seconds: float = LIMIT) -> subprocess.CompletedProcess[str]:
         """A program's end, at most after ``seconds``; status 124 when it was cut off, 127 when there is none."""

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from legacyhost import config as configuration
 from legacyhost.config import ListenConfig, host_and_port, is_loopback
 from legacyhost.doctor import Finding, error, ok, warning
 from legacyhost.doctor.files import close, open_to_others
@@ -168,11 +167,8 @@ def _specification(host: Host, path: Path) -> Iterator[Finding]:
 
 
 def _listen(host: Host, plugin: str) -> ListenConfig | None:
-    """None also where ``files.config`` has something to say."""
-    try:
-        return configuration.load(host.paths.configuration(plugin)).listen
-    except ConfigError:
-        return None
+    found = host.configuration(plugin)
+    return found.listen if found is not None else None
 
 
 def _handed_over(host: Host, plugin: str) -> list[str]:

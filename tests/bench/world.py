@@ -311,8 +311,8 @@ class World:
         elif subject in BY_HAND:
             where = f"/mnt/{subject}-{name}"
             self.machine.run(["mkdir", "-p", where])
-            more = {RELAYED: f"Ciphers={CIPHER},ssh_command=/root/relay", FRESH: TIMES}.get(subject, "rw")
-            self.machine.run([*self.sshfs("data", self.end(line)), "-o", more, where])
+            more = {RELAYED: ["-o", f"Ciphers={CIPHER},ssh_command=/root/relay"], FRESH: ["-o", TIMES]}.get(subject, [])
+            self.machine.run([*self.sshfs("data", self.end(line)), *more, where])
         else:
             if self.is_first(f"{subject} {name}"):
                 self.create(subject, name, self.end(line), full=full)

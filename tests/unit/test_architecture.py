@@ -49,7 +49,7 @@ MAY_KNOW = {
     "legacyhost.gate": set(),
     "legacyhost.standpoint": set(),
     "legacyhost.afar": {"errors", "rpc", "web", "standpoint"},
-    "legacyhost.pki": {"errors", "disk"},
+    "legacyhost.pki": {"errors", "config", "disk"},
     "legacyhost.tls": {"errors", "config", "pki"},
     "legacyhost.remote": {"config", "connections", "gate", "tls"},
     "legacyhost.network": {"errors", "log", "config", "web", "afar", "gate", "remote", "tls"},
